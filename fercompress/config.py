@@ -205,7 +205,9 @@ class Study(Section):
             for step in variant.recipe:
                 if isinstance(step, SmallDense):
                     if step.bytes_of not in names:
-                        raise ValueError(f"variant {variant.name!r}: bytes_of {step.bytes_of!r} is not a variant{_did_you_mean(step.bytes_of, names)}")
+                        raise ValueError(
+                            f"variant {variant.name!r}: bytes_of {step.bytes_of!r} is not a variant{_did_you_mean(step.bytes_of, names)}"
+                        )
                     if any(isinstance(s, SmallDense) for v in self.variants if v.name == step.bytes_of for s in v.recipe):
                         raise ValueError(f"variant {variant.name!r}: bytes_of {step.bytes_of!r} is itself a small-dense control")
         if len(set(self.seeds)) != len(self.seeds):
@@ -229,7 +231,9 @@ def load_study(name_or_path: str) -> Study:
 
 
 def shipped_studies() -> list[str]:
-    return sorted(entry.name.removesuffix(".toml") for entry in importlib.resources.files("fercompress_studies").iterdir() if entry.name.endswith(".toml"))
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in importlib.resources.files("fercompress_studies").iterdir() if entry.name.endswith(".toml")
+    )
 
 
 def parse_study(text: str, source: str) -> Study:
@@ -258,8 +262,8 @@ def _expand(variants: Any, source: str) -> list[Any]:
         matrix = variant.pop("matrix", {}) if isinstance(variant, dict) else {}
         if not isinstance(matrix, dict) or not all(isinstance(values, list) and values for values in matrix.values()):
             raise StudyError(f"{source}: variant {variant.get('name', '?')!r}: matrix must map names to non-empty lists, as in {{rank = [2, 4]}}")
-        for values in itertools.product(*matrix.values()):
-            expanded.append(_substitute(variant, dict(zip(matrix, values, strict=True)), source))
+        combinations = itertools.product(*matrix.values())
+        expanded.extend(_substitute(variant, dict(zip(matrix, values, strict=True)), source) for values in combinations)
     return expanded
 
 

@@ -10,7 +10,7 @@ FercompressError
 │   └── ResultsError          a results file or a run folder
 ├── TargetError           4   the machine that measures, or this one, failed
 │   ├── AgentError            the agent broke or answered nonsense
-│   ├── TargetTimeout         no answer within the deadline
+│   ├── TargetTimeoutError    no answer within the deadline
 │   └── DiskFullError         no space left to write
 └── ComparabilityError    5   two results that must not be compared
 
@@ -60,7 +60,7 @@ class AgentError(TargetError):
     pass
 
 
-class TargetTimeout(TargetError):
+class TargetTimeoutError(TargetError):
     pass
 
 

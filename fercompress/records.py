@@ -37,7 +37,8 @@ class Clips:
     """A data set in memory (or memory-mapped).
 
     frames: uint8 (N, T, H, W), grey; labels: int64 (N,), index into `classes`
-    clip_ids, subjects: N strings; `clusters`: N strings, the unit that a bootstrap resamples (the subject, or the sentence where there is one subject)
+    clip_ids, subjects: N strings
+    clusters: N strings, the unit that a bootstrap resamples (the subject, or the sentence where there is one subject)
     recordings, positions: N; the recording that a clip was cut from and its place in it (0, 1, ...)
     fingerprint: sha256 (hex) of what the clips were made from: equal fingerprints mean equal clips
     simulated: True where no camera saw a person
@@ -65,7 +66,7 @@ class Clips:
         for column in ("clip_ids", "subjects", "clusters", "recordings", "positions"):
             if len(getattr(self, column)) != n:
                 raise ValueError(f"{column} has {len(getattr(self, column))} entries for {n} clips")
-        if n and not (0 <= int(self.labels.min()) and int(self.labels.max()) < len(self.classes)):
+        if n and (int(self.labels.min()) < 0 or int(self.labels.max()) >= len(self.classes)):
             raise ValueError(f"labels reach outside the {len(self.classes)} classes")
 
     def __len__(self) -> int:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from torch import nn
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
+from fercompress import config
+from fercompress.errors import ModelError, StudyError
 from fercompress.model import extractor
 from fercompress.model.predictor import LstmPredictor
 
@@ -21,9 +29,79 @@ class Network:
 
 ZOO: dict[str, Callable[[int], nn.Module]] = {
     "small": extractor.small,
+    "mobilenet-like": extractor.mobilenet_like,
+    "resnet18": extractor.resnet18,
+    "vgg16-face": extractor.vgg16_face,
 }
 
 
-def build(zoo: str, channels: int, size: int, classes: int, hidden: int, dropout: float) -> Network:
-    backbone = ZOO[zoo](channels)
-    return Network(backbone, LstmPredictor(extractor.feature_size(backbone, channels, size), hidden, classes, dropout))
+def build(model: config.Model, channels: int, size: int, frames: int, classes: int, dropout: float, seed: int) -> Network:
+    """A freshly initialised network (or `model.weights`), the same for the same seed. raises: StudyError, ModelError"""
+    torch.manual_seed(seed)
+    if model.factory is not None:
+        network = _own(model.factory, channels=channels, size=size, frames=frames, classes=classes, hidden=model.hidden)
+    else:
+        backbone = _from_zoo(model.zoo)(channels)
+        network = Network(backbone, LstmPredictor(extractor.feature_size(backbone, channels, size), model.hidden, classes, dropout))
+    _check_shapes(network, model.factory or str(model.zoo), channels, size, frames, classes)
+    if model.weights is not None:
+        _load_weights(network, Path(model.weights))
+    return network
+
+
+def _from_zoo(name: str | None) -> Callable[[int], nn.Module]:
+    if name not in ZOO:
+        near = difflib.get_close_matches(str(name), ZOO, n=1, cutoff=0.4)
+        raise StudyError(f"model.zoo: no model named {name!r}{f'; did you mean {near[0]!r}?' if near else ''} (known: {', '.join(ZOO)})")
+    return ZOO[name]
+
+
+def _own(factory: str, **arguments: int) -> Network:
+    """Call `package:function`; the current folder counts as a place to import from, as with `python -m`."""
+    package, function = factory.split(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        made = getattr(importlib.import_module(package), function)(**arguments)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ModelError(f"model.factory {factory!r} failed: {error}; it must be importable and take {', '.join(arguments)} as keywords") from error
+    if not (isinstance(made, tuple | list) and len(made) == 2 and all(isinstance(part, nn.Module) for part in made)):
+        raise ModelError(f"model.factory {factory!r} must return two nn.Modules (extractor, predictor), got {type(made).__name__}")
+    return Network(*made)
+
+
+def _check_shapes(network: Network, name: str, channels: int, size: int, frames: int, classes: int) -> None:
+    with torch.no_grad():
+        for module in (network.extractor, network.predictor):
+            module.eval()
+        try:
+            feature_map = network.extractor(torch.zeros(2, channels, size, size))
+            if feature_map.ndim != 4:
+                raise ModelError(
+                    f"model {name!r}: the extractor must map (N, {channels}, {size}, {size}) to (N, c, h, w), got {tuple(feature_map.shape)}"
+                )
+            features = extractor.flatten(feature_map).shape[1]
+            logits = network.predictor(torch.zeros(2, frames, features))
+        except RuntimeError as error:
+            raise ModelError(f"model {name!r}: a forward pass failed: {str(error).splitlines()[0]}") from error
+    if logits.shape != (2, classes):
+        raise ModelError(f"model {name!r}: the predictor must map (B, {frames}, {features}) to (B, {classes}), got {tuple(logits.shape)}")
+
+
+def _load_weights(network: Network, path: Path) -> None:
+    """A state_dict with keys `extractor.*` and `predictor.*`; never unpickled. raises: ModelError"""
+    try:
+        state: dict[str, Tensor] = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise many kinds for one cause: the file is not what it should be
+        raise ModelError(f"model.weights {path}: cannot be read as safetensors or as a plain state_dict ({type(error).__name__}: {error})") from error
+    both = nn.ModuleDict({"extractor": network.extractor, "predictor": network.predictor})
+    wanted = {name: tuple(tensor.shape) for name, tensor in both.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    differing = [key for key in sorted(wanted | given) if wanted.get(key) != given.get(key)]
+    if differing:
+        lines = [f"  {key}: model {wanted.get(key, '-')}, file {given.get(key, '-')}" for key in differing[:20]]
+        raise ModelError(
+            f"model.weights {path} does not fit the model; {len(differing)} of {len(wanted | given)} entries differ:\n" + "\n".join(lines)
+        )
+    both.load_state_dict(state)
