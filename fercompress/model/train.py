@@ -64,13 +64,14 @@ def class_weights(labels: Int64, classes: int) -> Tensor:
 
 def forward(network: Network, frames: Tensor) -> Tensor:
     """frames: float32 (B, T, C, H, W) -> logits float32 (B, classes)."""
-    return network.predictor(features_of(network.extractor, frames))
+    logits: Tensor = network.predictor(features_of(network.extractor, frames))
+    return logits
 
 
 def features_of(extractor: nn.Module, frames: Tensor) -> Tensor:
     """frames: float32 (B, T, C, H, W) -> features float32 (B, T, D)."""
     batch, length = frames.shape[:2]
-    return flatten(extractor(frames.flatten(0, 1))).unflatten(0, (batch, length))
+    return flatten(extractor(frames.flatten(0, 1))).reshape(batch, length, -1)
 
 
 def fit(
@@ -78,7 +79,8 @@ def fit(
 ) -> Trained:
     """Train extractor and predictor together with weighted cross-entropy. `network` is changed; load a state of the result before using it."""
     device = device_for(settings.device)
-    both = nn.ModuleDict({"extractor": network.extractor, "predictor": network.predictor}).to(device, memory_format=torch.channels_last)
+    both = nn.ModuleDict({"extractor": network.extractor, "predictor": network.predictor}).to(device)
+    both.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster convolutions on CPU
     weights = class_weights(clips.labels[fold.train], len(clips.classes)).to(device) if settings.class_weights else None
     labels = torch.from_numpy(clips.labels)
 
@@ -118,7 +120,7 @@ def predictor_epoch_s(predictor: nn.Module, features: Features, settings: config
     start = time.perf_counter()
     for rows in _batches(np.arange(len(labels) // features.copies), settings.batch, torch.Generator().manual_seed(seed)):
         optimiser.zero_grad(set_to_none=True)
-        functional.cross_entropy(twin(rows_of(features.train, rows)), labels[rows]).backward()
+        functional.cross_entropy(twin(rows_of(features.train, rows)), labels[rows]).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return time.perf_counter() - start
 
@@ -322,7 +324,7 @@ def load_trained(folder: Path) -> Trained | None:
     if not (folder / "history.json").exists():
         return None
     table = json.loads((folder / "history.json").read_text())
-    history = History(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+    history = History(tuple(table["train_loss"]), tuple(table["validation_accuracy"]), tuple(table["epoch_s"]), table["best_epoch"])
     return Trained(load_file(folder / "best.safetensors"), load_file(folder / "last.safetensors"), history)
 
 
