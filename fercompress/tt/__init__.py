@@ -1,1 +1,1 @@
-"""tt"""
+"""Tensor trains: shapes, cores, decomposition, and the layers that store their weights in them."""

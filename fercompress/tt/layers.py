@@ -1,0 +1,269 @@
+"""Layers that store their matrices as tensor trains: `TTLSTM` is called as `nn.LSTM` is, and keeps its state as it does."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fercompress.errors import ModelError, ShapeError
+from fercompress.tt import cores as train
+from fercompress.tt.decompose import tt_svd
+from fercompress.tt.shape import TTShape
+
+
+class TTWeight(nn.Module):
+    """One matrix as a train: float32 cores that learn, or int8 codes with float16 scales once `quantize_` was called.
+
+    Core k's codes are int8 (r[k], outputs[k], inputs[k], r[k + 1]), its scales float16 (1, outputs[k], inputs[k], 1); value = code * scale.
+    """
+
+    def __init__(self, shape: TTShape, cores: list[Tensor]) -> None:
+        super().__init__()
+        if (given := train.shape_of(cores)) != shape:
+            raise ShapeError(f"the cores have {given}, not {shape}")
+        self.shape = shape
+        self.values = nn.ParameterList(core.detach().clone() for core in cores)
+
+    @property
+    def quantized(self) -> bool:
+        return not len(self.values)
+
+    @property
+    def codes(self) -> list[Tensor]:
+        return [self.get_buffer(f"codes_{k}") for k in range(len(self.shape.outputs))]
+
+    @property
+    def scales(self) -> list[Tensor]:
+        return [self.get_buffer(f"scales_{k}") for k in range(len(self.shape.outputs))]
+
+    @property
+    def stored_numbers(self) -> int:
+        """Numbers that are kept: cores, and scales where there are any."""
+        return self.shape.params + (sum(scale.numel() for scale in self.scales) if self.quantized else 0)
+
+    def cores(self) -> list[Tensor]:
+        """float32 cores, whatever they are stored in."""
+        if self.quantized:
+            return [code.float() * scale.float() for code, scale in zip(self.codes, self.scales, strict=True)]
+        return list(self.values)
+
+    def quantize_(self) -> None:
+        """Round the cores to int8 in place, after moving them to the symmetric gauge; one scale per (output, input) slice."""
+        if self.quantized:
+            return
+        # Rank indices that carry equal weight share a scale well: with the gauge moved, the error is 3-8 times smaller.
+        cores = train.symmetric_gauge(list(self.values))
+        self._hold_codes()
+        for core, code, scale in zip(cores, self.codes, self.scales, strict=True):
+            # float16 rounds to nearest, and a scale that came out too small would clip its slice's largest value: one part in 1000 is added first.
+            scale.copy_(core.abs().amax(dim=(0, 3), keepdim=True) / 127 * 1.001)
+            code.copy_((core / scale.float().clamp_min(torch.finfo(torch.float16).tiny)).round().clamp(-127, 127))
+
+    def _hold_codes(self) -> None:
+        device = self.values[0].device
+        self.values = nn.ParameterList()
+        for k, core in enumerate(self.shape.cores):
+            self.register_buffer(f"codes_{k}", torch.zeros(core, dtype=torch.int8, device=device))
+            self.register_buffer(f"scales_{k}", torch.zeros(1, core[1], core[2], 1, dtype=torch.float16, device=device))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # A state saved after quantization loads into a layer that was just made.
+        if f"{prefix}codes_0" in state_dict and not self.quantized:
+            self._hold_codes()
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class DenseWeight(nn.Module):
+    """A matrix that stays dense beside one in TT form."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = nn.Parameter(value.detach().clone())
+
+    @property
+    def stored_numbers(self) -> int:
+        return self.value.numel()
+
+
+class Operands(NamedTuple):
+    """What `TTLSTM` runs: an ordinary LSTM, behind a projection of the input's last factor where the layout is asymmetric.
+
+    projection: (last input factor, rank) or None; w_ih: (4H, inner input size); w_hh: (4H, H)
+    """
+
+    projection: Tensor | None
+    w_ih: Tensor
+    w_hh: Tensor
+
+
+class TTLSTM(nn.Module):
+    """One layer of `nn.LSTM`, whose input-to-hidden or hidden-to-hidden matrix, or both, are trains; all four gates (i, f, g, o) share one.
+
+    Storage and execution are apart: an asymmetric input train runs as one skinny projection before a small LSTM, any other train is merged to
+    the dense matrix first. Either way the recurrence is torch's own fused kernel, and the merge is part of the graph, so the cores learn.
+    Stores one bias vector (4H), the sum of the two that `nn.LSTM` has.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        input_shape: TTShape | None,
+        hidden_shape: TTShape | None,
+        *,
+        bias: bool = True,
+        batch_first: bool = False,
+    ) -> None:
+        """A random start: gates of a unit-variance input have about variance 1, forget gates start open. raises: ShapeError"""
+        super().__init__()
+        for name, shape, columns in (("input", input_shape, input_size), ("hidden", hidden_shape, hidden_size)):
+            if shape is not None and (shape.rows, shape.columns) != (4 * hidden_size, columns):
+                raise ShapeError(
+                    f"the {name}-to-hidden matrix is ({4 * hidden_size}, {columns}), but outputs {shape.outputs} x inputs {shape.inputs} "
+                    f"multiply to ({shape.rows}, {shape.columns})"
+                )
+        if input_shape is None and hidden_shape is None:
+            raise ShapeError("a TTLSTM needs at least one matrix in tensor-train form: give input_shape, hidden_shape or both")
+        self.input_size, self.hidden_size, self.batch_first = input_size, hidden_size, batch_first
+        self.input = self._start(input_shape, input_size, 1 / input_size)
+        self.hidden = self._start(hidden_shape, hidden_size, 1 / (3 * hidden_size))
+        self.bias = nn.Parameter(torch.cat([torch.zeros(hidden_size), torch.ones(hidden_size), torch.zeros(2 * hidden_size)])) if bias else None
+
+    def _start(self, shape: TTShape | None, columns: int, variance: float) -> TTWeight | DenseWeight:
+        if shape is not None:
+            return TTWeight(shape, train.random(shape, variance))
+        return DenseWeight(torch.randn(4 * self.hidden_size, columns) * variance**0.5)
+
+    @classmethod
+    def from_dense(cls, lstm: nn.LSTM, input_shape: TTShape | None, hidden_shape: TTShape | None, backend: str = "gram") -> TTLSTM:
+        """The TT-SVD of a dense LSTM's matrices. raises: ShapeError, ModelError if the LSTM has several layers, two directions or a projection"""
+        check_supported(lstm)
+        bias = bool(lstm.bias)
+        with torch.random.fork_rng(devices=[]):  # the random start is thrown away: it must not move the caller's random numbers
+            layer = cls(lstm.input_size, lstm.hidden_size, input_shape, hidden_shape, bias=bias, batch_first=lstm.batch_first)
+        for part, name in (("input", "weight_ih_l0"), ("hidden", "weight_hh_l0")):
+            dense = lstm.get_parameter(name)
+            weight = getattr(layer, part)
+            if isinstance(weight, TTWeight):
+                setattr(layer, part, TTWeight(weight.shape, tt_svd(dense.detach(), weight.shape, backend)))
+            else:
+                setattr(layer, part, DenseWeight(dense))
+        if layer.bias is not None:
+            layer.bias = nn.Parameter((lstm.get_parameter("bias_ih_l0") + lstm.get_parameter("bias_hh_l0")).detach())
+        return layer.to(lstm.get_parameter("weight_ih_l0").device).train(lstm.training)
+
+    def to_dense(self) -> nn.LSTM:
+        """The `nn.LSTM` that computes the same."""
+        lstm = nn.LSTM(self.input_size, self.hidden_size, bias=self.bias is not None, batch_first=self.batch_first)
+        with torch.no_grad():
+            for name, weight in (("weight_ih_l0", self.input), ("weight_hh_l0", self.hidden)):
+                lstm.get_parameter(name).copy_(weight.value if isinstance(weight, DenseWeight) else train.to_dense(weight.cores()))
+            if self.bias is not None:
+                lstm.get_parameter("bias_ih_l0").copy_(self.bias)
+                lstm.get_parameter("bias_hh_l0").zero_()
+        return lstm.train(self.training)
+
+    @property
+    def execution(self) -> str:
+        """How the trains run, apart from how they are stored."""
+        asymmetric = isinstance(self.input, TTWeight) and self.input.shape.asymmetric
+        return "asymmetric: projection, then a small LSTM" if asymmetric else "dense: merged before use"
+
+    @property
+    def stored_numbers(self) -> int:
+        return self.input.stored_numbers + self.hidden.stored_numbers + (0 if self.bias is None else self.bias.numel())
+
+    def quantize_(self) -> None:
+        """Round every train's cores to int8 in place; what is dense stays as it is."""
+        for weight in (self.input, self.hidden):
+            if isinstance(weight, TTWeight):
+                weight.quantize_()
+
+    def operands(self) -> Operands:
+        w_hh = self.hidden.value if isinstance(self.hidden, DenseWeight) else train.to_dense(self.hidden.cores())
+        if isinstance(self.input, DenseWeight):
+            return Operands(None, self.input.value, w_hh)
+        cores = self.input.cores()
+        if not self.input.shape.asymmetric:
+            return Operands(None, train.to_dense(cores), w_hh)
+        first = train.merge(cores[:-1])
+        # (1, 4H, N1, r): the rank index stays beside the inputs, as the projected features have it.
+        return Operands(cores[-1][:, 0, :, 0].T, first.reshape(4 * self.hidden_size, -1), w_hh)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """How the layer is stored and executed, for a manifest."""
+        parts = {}
+        for name, weight in (("input", self.input), ("hidden", self.hidden)):
+            if isinstance(weight, DenseWeight):
+                parts[name] = {"storage": "dense float32", "shape": list(weight.value.shape)}
+                continue
+            shape = weight.shape
+            parts[name] = {
+                "storage": f"{'asymmetric' if shape.asymmetric else 'balanced'} tensor train, {'int8' if weight.quantized else 'float32'} cores",
+                "outputs": list(shape.outputs),
+                "inputs": list(shape.inputs),
+                "ranks": list(shape.ranks),
+            }
+        return {"kind": "TTLSTM", "hidden_size": self.hidden_size, "execution": self.execution, "stored_numbers": self.stored_numbers, **parts}
+
+    def forward(self, sequence: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """sequence: float32 (B, T, D), or (T, B, D) without batch_first, or (T, D); state: h and c, (1, B, H) each, or (1, H), or None for zeros.
+
+        returns: the hidden states of all steps, like sequence with H last, and the last (h, c), shaped like state
+        raises: ModelError for a packed sequence, ShapeError for another number of features
+        """
+        if not isinstance(sequence, Tensor):
+            raise ModelError(f"TTLSTM takes a plain tensor, not {type(sequence).__name__}: pad the sequences to one length instead of packing them")
+        if sequence.ndim not in (2, 3) or sequence.shape[-1] != self.input_size:
+            raise ShapeError(f"TTLSTM expects (batch, time, {self.input_size}) or (time, {self.input_size}), got {tuple(sequence.shape)}")
+        batched = sequence.ndim == 3
+        if not batched:
+            sequence = sequence.unsqueeze(0 if self.batch_first else 1)
+            state = None if state is None else (state[0].unsqueeze(1), state[1].unsqueeze(1))
+        if state is None:
+            zeros = sequence.new_zeros(1, sequence.shape[0 if self.batch_first else 1], self.hidden_size)
+            state = (zeros, zeros)
+        projection, w_ih, w_hh = self.operands()
+        if projection is not None:
+            head = sequence.shape[:2]
+            sequence = (sequence.reshape(*head, -1, projection.shape[0]) @ projection).reshape(*head, w_ih.shape[1])
+        weights = [w_ih, w_hh] if self.bias is None else [w_ih, w_hh, self.bias, torch.zeros_like(self.bias)]
+        states, hidden, cell = torch.lstm(sequence, state, weights, self.bias is not None, 1, 0.0, self.training, False, self.batch_first)
+        if batched:
+            return states, (hidden, cell)
+        return states.squeeze(0 if self.batch_first else 1), (hidden.squeeze(1), cell.squeeze(1))
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}, batch_first={self.batch_first}, execution={self.execution!r}"
+
+
+def check_supported(lstm: nn.LSTM) -> None:
+    """raises: ModelError if a tensor train cannot stand in for this LSTM"""
+    for what, found in (
+        (f"{lstm.num_layers} layers", lstm.num_layers != 1),
+        ("two directions", lstm.bidirectional),
+        (f"a projection to {lstm.proj_size} numbers", lstm.proj_size != 0),
+    ):
+        if found:
+            raise ModelError(f"the LSTM has {what}: only one layer, one direction and no projection can be put into tensor-train form")
+
+
+def only_lstm(model: nn.Module) -> tuple[str, nn.LSTM | TTLSTM]:
+    """The name and the module of the one LSTM that a predictor holds. raises: ModelError if there is none or more than one"""
+    found = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.LSTM | TTLSTM)]
+    if len(found) != 1:
+        names = ", ".join(repr(name) for name, _ in found) or "none"
+        raise ModelError(f"{type(model).__name__} must hold exactly one nn.LSTM; found {len(found)} ({names})")
+    return found[0]
+
+
+def replaced(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
+    """Put `module` in place of the submodule called `name`, in the model itself; returns the model, or the module where name is ''."""
+    if not name:
+        return module
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, module)
+    return model
