@@ -285,9 +285,8 @@ def _train(
 
 
 def _out_of_patience(accuracies: list[float], patience: int) -> bool:
-    if not accuracies:
-        return False
-    return len(accuracies) - 1 - _best_epoch(accuracies) >= patience
+    """Only a higher accuracy renews patience; an equal one does not, or a plateau would last for ever."""
+    return bool(accuracies) and len(accuracies) - 1 - int(np.argmax(accuracies)) >= patience
 
 
 def _best_epoch(accuracies: list[float]) -> int:

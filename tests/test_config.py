@@ -1,0 +1,102 @@
+"""A study file either becomes a frozen Study or an error that says which key, in which table, and what was probably meant."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fercompress.config import Quantize, TensorTrain, load_study, parse_study, shipped_studies
+from fercompress.errors import StudyError
+
+STUDY = """
+[study]
+name = "mine"
+baseline = "dense"
+seeds = [0, 1]
+
+[data]
+name = "synthetic"
+preset = "posed"
+
+[[variant]]
+name = "dense"
+
+[[variant]]
+name = "tt-{layout}-r{rank}"
+matrix = { rank = [2, 4], layout = ["asymmetric", "balanced"] }
+recipe = [{ step = "tensor-train", rank = "{rank}", layout = "{layout}" }, { step = "quantize", part = "predictor" }]
+"""
+
+
+def error_of(old: str, new: str) -> str:
+    assert old in STUDY
+    with pytest.raises(StudyError) as caught:
+        parse_study(STUDY.replace(old, new), "mine.toml")
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_a_matrix_expands_into_one_variant_per_combination_with_typed_values():
+    study = parse_study(STUDY, "mine.toml")
+    assert [v.name for v in study.variants] == ["dense", "tt-asymmetric-r2", "tt-balanced-r2", "tt-asymmetric-r4", "tt-balanced-r4"]
+    assert study.variants[-1].recipe == (TensorTrain(step="tensor-train", rank=4, layout="balanced"), Quantize(step="quantize", part="predictor"))
+
+
+@pytest.mark.parametrize("name", shipped_studies())
+def test_every_shipped_study_is_valid_and_named_like_its_file(name):
+    assert load_study(name).name == name
+
+
+def test_an_unknown_key_names_its_neighbour():
+    assert "unknown key 'presett' in [data.synthetic]; did you mean 'preset'?" in error_of("preset =", "presett =")
+    assert "unknown key 'sedes' in [study]; did you mean 'seeds'?" in error_of("seeds =", "sedes =")
+
+
+def test_an_unknown_key_of_a_recipe_step_names_its_neighbour():
+    message = error_of('part = "predictor"', 'part = "predictor", bist = 8')
+    assert "unknown key 'bist' in [variants.recipe.quantize]; did you mean 'bits'?" in message
+
+
+def test_an_unknown_table_names_its_neighbour():
+    assert "did you mean 'measure'?" in error_of("[data]", "[mesure]\nrounds = 3\n[data]")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("seeds = [0, 1]", 'seeds = "0"', "seeds: input should be a valid array"),
+        ("seeds = [0, 1]", "seeds = [0, 0]", "a seed twice"),
+        ("seeds = [0, 1]", "seeds = []", "seeds"),
+        ("rank = [2, 4]", "rank = [0]", "greater than or equal to 1 (given: 0)"),
+        ("rank = [2, 4]", "rank = [2.5]", "valid integer"),
+        ("rank = [2, 4]", "rank = 2", "matrix must map names to non-empty lists"),
+        ('rank = "{rank}"', 'rank = "{rnak}"', "{rnak}, which the variant's matrix does not hold"),
+        ('baseline = "dense"', 'baseline = "dens"', "baseline 'dens' is not a variant; did you mean 'dense'?"),
+        ('name = "dense"', 'name = "Dense Model"', "variant"),
+        ('name = "mine"', 'name = "../mine"', "name"),
+        ("[study]", "[study", "not valid TOML"),
+        ('preset = "posed"', 'preset = "poses"', "'posed', 'return' or 'wild'"),
+        ('name = "synthetic"', 'name = "sinthetic"', "'synthetic'"),
+    ],
+)
+def test_wrong_values_are_named(old, new, words):
+    assert words in error_of(old, new)
+
+
+def test_quantize_comes_last():
+    steps = 'recipe = [{ step = "quantize", part = "predictor" }, { step = "bottleneck", rank = 2 }]'
+    assert "quantize comes last" in error_of('name = "dense"\n', f'name = "dense"\n{steps}\n')
+
+
+def test_a_study_that_is_not_there_names_those_that_ship():
+    with pytest.raises(StudyError, match=r"no study named 'defualt'; did you mean 'default'\?"):
+        load_study("defualt")
+    with pytest.raises(StudyError, match="cannot read the study"):
+        load_study("nowhere/study.toml")
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_study_or_a_study_error(text):
+    try:
+        parse_study(text, "any")
+    except StudyError as error:
+        assert "any" in str(error)

@@ -1,0 +1,205 @@
+"""Training: resumable to the bit, chosen by validation data, and honest about what it was given."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fercompress import config
+from fercompress.errors import ModelError, StudyError
+from fercompress.model import train, zoo
+from fercompress.records import Clips, Fold, Preprocess
+
+SETTINGS = config.Train(epochs=4, batch=8, patience=4, dropout=0.3)
+
+
+def make_clips(n: int = 48) -> Clips:
+    """Two classes: a bright square that moves right or left."""
+    random = np.random.default_rng(0)
+    frames = random.integers(0, 60, (n, 4, 32, 32)).astype(np.uint8)
+    labels = np.arange(n, dtype=np.int64) % 2
+    for clip, label in enumerate(labels):
+        for t in range(4):
+            x = 4 + 6 * t if label else 22 - 6 * t
+            frames[clip, t, 12:20, x : x + 6] = 220
+    names = tuple(f"c{i}" for i in range(n))
+    return Clips("squares", frames, labels, ("left", "right"), names, names, names, names, tuple(range(n)), "f", True)
+
+
+@pytest.fixture
+def clips():
+    return make_clips()
+
+
+FOLD = Fold("0", np.arange(0, 32), np.arange(32, 40), np.arange(40, 48))
+
+
+def network(seed: int = 0) -> zoo.Network:
+    return zoo.build(config.Model(hidden=8), channels=1, size=32, frames=4, classes=2, dropout=0.3, seed=seed)
+
+
+class StoppedError(Exception):
+    pass
+
+
+def fit(clips, folder, stop_after=None, settings=SETTINGS):
+    net = network()
+
+    def epoch_done(done, _of, _history):
+        if done == stop_after:
+            raise StoppedError
+
+    trained = train.fit(net, clips, FOLD, Preprocess(0.2, 0.2), settings, seed=3, checkpoint=folder / "checkpoint", epoch_done=epoch_done)
+    return net, trained
+
+
+def test_a_stopped_training_ends_with_the_weights_of_an_uninterrupted_one(clips, tmp_path):
+    settings = SETTINGS.model_copy(update={"augment": config.Augment(shift=0.1, rotate_deg=5, flip=True)})
+    _, whole = fit(clips, tmp_path / "whole", settings=settings)
+    with pytest.raises(StoppedError):
+        fit(clips, tmp_path / "stopped", stop_after=2, settings=settings)
+    _, resumed = fit(clips, tmp_path / "stopped", settings=settings)
+    assert resumed.history.train_loss == whole.history.train_loss
+    assert all(torch.equal(resumed.last[name], whole.last[name]) for name in whole.last)
+    assert all(torch.equal(resumed.best[name], whole.best[name]) for name in whole.best)
+
+
+def test_a_moving_square_is_learnt(clips, tmp_path):
+    settings = config.Train(epochs=10, batch=8, patience=10, dropout=0, learning_rate=5e-3)
+    net, trained = fit(clips, tmp_path, settings=settings)
+    nn.ModuleDict({"extractor": net.extractor, "predictor": net.predictor}).load_state_dict(trained.best)
+    logits = train.predict(net, clips.frames[FOLD.test], Preprocess(0.2, 0.2))
+    assert train.accuracy(logits, clips.labels[FOLD.test]) == 1.0
+
+
+def test_the_best_epoch_is_the_latest_with_the_highest_validation_accuracy(clips, tmp_path):
+    _, trained = fit(clips, tmp_path)
+    accuracies = trained.history.validation_accuracy
+    assert accuracies[trained.history.best_epoch] == max(accuracies)
+    assert max(accuracies[trained.history.best_epoch + 1 :], default=-1) < max(accuracies)
+
+
+def test_training_stops_when_patience_runs_out(clips, tmp_path):
+    settings = config.Train(epochs=50, batch=8, patience=2, learning_rate=1e-9)
+    _, trained = fit(clips, tmp_path, settings=settings)
+    assert len(trained.history.train_loss) < 50
+
+
+def test_a_finished_training_reads_back_as_it_was(clips, tmp_path):
+    _, trained = fit(clips, tmp_path)
+    assert train.load_trained(tmp_path / "t") is None
+    train.save_trained(trained, tmp_path / "t")
+    again = train.load_trained(tmp_path / "t")
+    assert again.history == trained.history
+    assert all(torch.equal(again.best[name], trained.best[name]) for name in trained.best)
+
+
+def test_cached_features_are_the_extractors(clips, tmp_path):
+    net = network()
+    preprocess = Preprocess(0.2, 0.2)
+    cached = train.cache_features(net.extractor, clips, FOLD, preprocess, config.Augment(shift=0.1), 3, 0, tmp_path)
+    assert cached.train.shape == (3 * 32, 4, 256 * 2 * 2)
+    net.extractor.eval()
+    with torch.no_grad():
+        expected = train.features_of(net.extractor, torch.from_numpy(preprocess(clips.frames[FOLD.train])))
+    np.testing.assert_allclose(cached.train[:32], expected, atol=2e-3, rtol=2e-3)
+    assert not np.allclose(cached.train[32:64], expected, atol=1e-2)
+    np.testing.assert_allclose(train.logits_of(net.predictor, cached.train[:32]), train.predict(net, clips.frames[FOLD.train], preprocess), atol=1e-2)
+
+
+def test_a_predictor_learns_from_cached_features(clips, tmp_path):
+    net = network()
+    cached = train.cache_features(net.extractor, clips, FOLD, Preprocess(0.2, 0.2), config.Augment(shift=0.05), 2, 0, tmp_path)
+    labels = torch.from_numpy(cached.train_labels)
+    settings = config.FineTune(epochs=15, batch=8, patience=15, learning_rate=5e-3)
+    trained = train.fit_predictor(
+        net.predictor, cached, settings, lambda logits, rows: nn.functional.cross_entropy(logits, labels[rows]), 0, tmp_path / "c", lambda *_: None
+    )
+    assert max(trained.history.validation_accuracy) == 1.0
+
+
+def test_timing_an_epoch_leaves_the_predictor_alone(clips, tmp_path):
+    net = network()
+    before = {name: tensor.clone() for name, tensor in net.predictor.state_dict().items()}
+    cached = train.cache_features(net.extractor, clips, FOLD, Preprocess(0.2, 0.2), config.Augment(), 1, 0, tmp_path)
+    assert train.predictor_epoch_s(net.predictor, cached, config.FineTune(), 0) > 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.predictor.state_dict().items())
+
+
+def test_no_augmentation_is_the_plain_picture_and_a_flip_mirrors_whole_clips(clips):
+    frames = clips.frames[:16]
+    plain = Preprocess(0.0, 1.0)
+    assert torch.equal(train.augmented(frames, plain, config.Augment(), torch.Generator()), torch.from_numpy(plain(frames)))
+    flipped = train.augmented(frames, plain, config.Augment(flip=True), torch.Generator().manual_seed(1)).numpy()
+    straight = plain(frames)
+    mirrored = straight[..., ::-1]
+    kinds = [("straight" if np.allclose(f, s, atol=0.01) else "mirrored" if np.allclose(f, m, atol=0.01) else "neither")
+             for f, s, m in zip(flipped, straight, mirrored, strict=True)]  # fmt: skip
+    assert set(kinds) == {"straight", "mirrored"}
+
+
+def test_class_weights_are_one_on_average_and_zero_for_an_absent_class():
+    weights = train.class_weights(np.array([0, 0, 0, 2]), 3)
+    assert weights.tolist() == pytest.approx([4 / 6, 0, 2])
+
+
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_every_zoo_model_runs_and_learns(name):
+    net = zoo.build(config.Model(zoo=name, hidden=4), channels=2, size=32, frames=2, classes=3, dropout=0, seed=0)
+    logits = train.forward(net, torch.rand(2, 2, 2, 32, 32))
+    assert logits.shape == (2, 3)
+    logits.sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.predictor.parameters())
+
+
+def test_the_default_model_is_as_large_as_documented():
+    net = zoo.build(config.Model(), channels=1, size=64, frames=16, classes=7, dropout=0, seed=0)
+    assert 60_000 <= sum(p.numel() for p in net.extractor.parameters()) <= 80_000
+    assert net.predictor.lstm.input_size == 4096
+
+
+def test_features_are_flattened_channels_last():
+    feature_map = torch.arange(24).reshape(1, 2, 3, 4)  # (N, c, h, w)
+    assert train.flatten(feature_map)[0, :4].tolist() == [0, 12, 1, 13]
+
+
+def test_an_unknown_zoo_model_names_its_neighbour():
+    with pytest.raises(StudyError, match="did you mean 'resnet18'"):
+        zoo.build(config.Model(zoo="resnet-18"), 1, 32, 2, 2, 0, 0)
+
+
+def test_weights_that_do_not_fit_are_listed(tmp_path):
+    torch.save({"extractor.0.0.weight": torch.zeros(1)}, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=r"extractor\.0\.0\.weight: model \(16, 1, 3, 3\), file \(1,\)"):
+        zoo.build(config.Model(weights=str(tmp_path / "w.pt")), 1, 32, 2, 2, 0, 0)
+
+
+def test_a_pickle_is_refused_as_weights(tmp_path):
+    torch.save({"module": nn.Linear(1, 1)}, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match="cannot be read"):
+        zoo.build(config.Model(weights=str(tmp_path / "w.pt")), 1, 32, 2, 2, 0, 0)
+
+
+def test_weights_round_trip(tmp_path):
+    net = zoo.build(config.Model(hidden=4), 1, 32, 2, 2, 0, seed=1)
+    torch.save(nn.ModuleDict({"extractor": net.extractor, "predictor": net.predictor}).state_dict(), tmp_path / "w.pt")
+    again = zoo.build(config.Model(hidden=4, weights=str(tmp_path / "w.pt")), 1, 32, 2, 2, 0, seed=2)
+    assert torch.equal(again.predictor.lstm.weight_ih_l0, net.predictor.lstm.weight_ih_l0)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("def make(**k): return 3", "must return two nn.Modules"),
+        ("def make(**k): return nn.Flatten(), nn.Flatten()", r"must map \(N, 1, 32, 32\) to \(N, c, h, w\)"),
+        ("def make(**k): return nn.Conv2d(9, 1, 1), nn.Flatten()", "a forward pass failed"),
+        ("def make(**k): return nn.Conv2d(1, 1, 1), nn.Flatten()", "the predictor must map"),
+        ("def make(): return None", "failed"),
+        ("def other(): return None", "failed"),
+    ],
+)
+def test_a_factory_that_does_not_fit_says_how(tmp_path, monkeypatch, body, words):
+    (tmp_path / f"factory_{abs(hash(body))}.py").write_text(f"from torch import nn\n{body}\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=words):
+        zoo.build(config.Model(factory=f"factory_{abs(hash(body))}:make"), 1, 32, 2, 2, 0, 0)
