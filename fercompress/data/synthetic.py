@@ -1,0 +1,102 @@
+"""The embedded data set: rendered faces whose seven expressions unfold over a clip; a `SyntheticData` in, `Clips` out, the same for the same seed everywhere.
+
+Three presets are named after the protocols that they imitate: `posed` (CK+: neutral to apex), `return` (MMI: neutral, onset, apex, offset, neutral) and
+`wild` (AFEW: large poses, hard light, occlusions, clips that begin anywhere in the onset). Only the motion and its apex know the class; all else is drawn alike.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from fercompress.config import SyntheticData
+from fercompress.data import expressions, face, person
+from fercompress.records import Clips, Fold, Int64, UInt8, digest
+
+RENDERER_VERSION = 1  # raise when the same config would draw other pixels
+PARTS = ("train", "validation", "test")
+INTENSITY = 0.75  # mean share of a prototype's activation: faint enough that no single cue decides
+_CLIPS_PER_SUBJECT = (3, 6)
+_LABELS, _SUBJECT, _CLIP, _NOISE = range(4)  # streams of randomness
+
+
+def load(config: SyntheticData) -> Clips:
+    """All clips, those of the train, validation and test parts one after the other; a part's clips do not depend on the other parts' sizes."""
+    labels: list[int] = []
+    subjects: list[str] = []
+    positions: list[int] = []
+    jobs: list[tuple[int, int, int, int]] = []
+    for part, count in enumerate(_sizes(config)):
+        part_labels, part_subjects = assign(config.seed, part, count)
+        for clip, (label, subject) in enumerate(zip(part_labels, part_subjects, strict=True)):
+            positions.append(clip - part_subjects.index(subject))
+            labels.append(label)
+            subjects.append(f"{PARTS[part]}-{subject:04d}")
+            jobs.append((part, subject, clip, label))
+    frames = np.empty((len(jobs), config.frames, config.size, config.size), np.uint8)
+
+    def one(index: int) -> None:
+        frames[index] = render(config, *jobs[index])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(one, range(len(jobs))))
+    names = tuple(subjects)
+    return Clips(
+        name=f"synthetic-{config.preset}",
+        frames=frames,
+        labels=np.array(labels, np.int64),
+        classes=expressions.CLASSES,
+        clip_ids=tuple(f"{subject}-{position}" for subject, position in zip(subjects, positions, strict=True)),
+        subjects=names,
+        clusters=names,
+        recordings=names,
+        positions=tuple(positions),
+        fingerprint=digest("synthetic", RENDERER_VERSION, config.model_dump(exclude={"difference"})),
+        simulated=True,
+    )
+
+
+def fold(config: SyntheticData, clips: Clips) -> Fold:
+    """The one fold that `load` laid out; subjects of its parts are disjoint."""
+    train, validation, test = np.split(np.arange(len(clips), dtype=np.int64), np.cumsum(_sizes(config))[:2])
+    return Fold("subjects", train, validation, test)
+
+
+def render(config: SyntheticData, part: int, subject: int, clip: int, label: int) -> UInt8:
+    """One clip, uint8 (T, size, size). The label decides nothing but the curves of the action units."""
+    someone = person.person(_stream(config.seed, _SUBJECT, part, subject))
+    rng = _stream(config.seed, _CLIP, part, clip)
+    shot = person.shot(rng, config.preset, config.frames)
+    motion = expressions.curves(expressions.CLASSES[label], expressions.draw(rng, INTENSITY, config.preset), config.frames)
+    return face.film(someone, shot, motion, config.size, _stream(config.seed, _NOISE, part, clip))
+
+
+def assign(seed: int, part: int, count: int) -> tuple[list[int], list[int]]:
+    """A label and a subject (0, 1, ...) for each of a part's clips: classes as frequent as in CK+, dealt out to subjects blindly."""
+    labels = np.repeat(np.arange(len(expressions.CLASSES)), class_counts(count))
+    rng = _stream(seed, _LABELS, part)
+    rng.shuffle(labels)
+    subjects: list[int] = []
+    while len(subjects) < count:
+        subject = subjects[-1] + 1 if subjects else 0
+        subjects += [subject] * int(rng.integers(_CLIPS_PER_SUBJECT[0], _CLIPS_PER_SUBJECT[1] + 1))
+    return [int(label) for label in labels], subjects[:count]
+
+
+def class_counts(count: int) -> Int64:
+    """Clips per class, (classes,), in CK+'s proportions by largest remainders."""
+    exact = np.array(expressions.COUNTS) * count / sum(expressions.COUNTS)
+    whole = np.floor(exact).astype(np.int64)
+    rest = np.argsort(whole - exact, kind="stable")[: count - int(whole.sum())]
+    whole[rest] += 1
+    return whole
+
+
+def _sizes(config: SyntheticData) -> tuple[int, int, int]:
+    return config.train_clips, config.validation_clips, config.test_clips
+
+
+def _stream(*key: int) -> np.random.Generator:
+    return np.random.default_rng(key)
