@@ -1,1 +1,6 @@
-"""report"""
+"""Report: what was measured in (`ReportInput`), a folder that a person reads out (`render`)."""
+
+from fercompress.report.record import ReportInput
+from fercompress.report.render import render
+
+__all__ = ["ReportInput", "render"]

@@ -1,0 +1,130 @@
+"""Tables as values: cells with a text, a finer print, an exact value and numbered notes; written as HTML by the template, as Markdown here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fercompress.records import Doubt
+from fercompress.report.record import Row
+from fercompress.report.units import interval_text
+
+
+@dataclass(frozen=True)
+class Cell:
+    """text: what is read; sub: smaller, below it; exact: the unrounded value, for the tooltip; marks: numbers of the table's notes."""
+
+    text: str
+    sub: str = ""
+    exact: str = ""
+    marks: tuple[int, ...] = ()
+    missing: bool = False
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """heads: one title per column; notes: numbered from 1, as `Cell.marks` names them; numeric: columns after the first are right-aligned."""
+
+    name: str
+    caption: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+    numeric: bool = True
+
+
+class Notes:
+    """The notes of one table in the making: equal texts share one number."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def mark(self, text: str) -> int:
+        return self._numbers.setdefault(text, len(self._numbers) + 1)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(self._numbers)
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a summary column is shown: `show` turns a value into text; `interval` names the column with its 95 % interval."""
+
+    key: str
+    title: str
+    show: Callable[[Any], str]
+    interval: str = ""
+    percent: bool = False
+    sub: Callable[[Row], str] = field(default=lambda _row: "")
+
+    def cell(self, row: Row, notes: Notes) -> Cell:
+        marks = tuple(notes.mark(f"Doubt: {doubt}") for doubt in doubts_on(row, self.key))
+        value = row.get(self.key)
+        if value is None:
+            return Cell("n/a", marks=(notes.mark(f"n/a: {reason(row, self.key)}"), *marks), missing=True)
+        exact = f"{self.key} = {value}"
+        parts = []
+        if self.interval:
+            bounds = row.get(self.interval)
+            if bounds is None:
+                marks = (notes.mark(f"No interval: {reason(row, self.interval)}"), *marks)
+            else:
+                parts.append(interval_text(bounds, percent=self.percent))
+                exact += f", {self.interval} = [{bounds[0]}, {bounds[1]}]"
+        if more := self.sub(row):
+            parts.append(more)
+        return Cell(self.show(value), ", ".join(parts), exact, marks)
+
+
+def reason(row: Row, key: str) -> str:
+    return str((row.get("reasons") or {}).get(key) or "not measured in this run, and no reason was recorded")
+
+
+_LATENCIES = ("latency_extractor_p50_ns", "latency_predictor_p50_ns", "latency_clip_p50_ns")
+_SPEEDUPS = ("speedup_extractor", "speedup_predictor", "speedup_clip")
+# Which numbers a doubt weakens: it is shown beside them.
+WEAKENS: dict[str, tuple[str, ...]] = {
+    Doubt.FEW_SAMPLES: ("latency_clip_p90_ns",),
+    Doubt.FEW_BLOCKS: _SPEEDUPS,
+    Doubt.NOISY: _LATENCIES,
+    Doubt.DRIFT: _LATENCIES,
+    Doubt.BUSY_HOST: _LATENCIES,
+    Doubt.ONE_SEED: ("accuracy", "accuracy_drop"),
+    Doubt.SIMULATED: ("accuracy",),
+}
+
+
+def doubts_on(row: Row, key: str) -> list[str]:
+    """The row's doubts that weaken this column."""
+    return [doubt for doubt in row.get("doubts") or () if key in WEAKENS.get(doubt, ())]
+
+
+def markdown(table: Table) -> str:
+    """A pipe table (GitHub's dialect) and its notes below it."""
+    lines = [
+        _line(table.heads),
+        "|" + "|".join([":---", *("---:" if table.numeric else ":---" for _ in table.heads[1:])]) + "|",
+        *(_line([_markdown_cell(cell) for cell in row]) for row in table.rows),
+    ]
+    if table.notes:
+        lines += ["", *(f"{number}. {plain(note)}" for number, note in enumerate(table.notes, 1))]
+    return "\n".join(lines)
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is: no HTML, no table bars, one line."""
+    for sign, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " ")):
+        text = text.replace(sign, written)
+    return text
+
+
+def _markdown_cell(cell: Cell) -> str:
+    marks = f" ({', '.join(map(str, cell.marks))})" if cell.marks else ""
+    return cell.text + (f" · {cell.sub}" if cell.sub else "") + marks
+
+
+def _line(texts: Sequence[str]) -> str:
+    return "| " + " | ".join(plain(text) for text in texts) + " |"

@@ -1,0 +1,78 @@
+"""ReportInput: everything a report is made of, as plain rows and frames; refuses to exist when something is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+Row = Mapping[str, Any]
+
+TIMINGS = ("variant", "target", "round", "position", "extractor_ns", "predictor_ns", "clip_ns")
+PREDICTIONS = ("variant", "seed", "fold", "clip_id", "subject", "label", "predicted")
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """One finished run.
+
+    rows: the rows of summary.json, one per variant and target; a null has its reason in row["reasons"][column]
+    timings: one line per timed clip of the latency pass, columns TIMINGS, in nanoseconds
+    predictions: one line per test clip, seed and fold of the accuracy pass on the first target, columns PREDICTIONS;
+        label and predicted are indices into data["classes"]
+    manifests: the manifest.json of every variant's measured bundle
+    data: name, simulated (bool), fingerprint (sha256), classes (names), parts ({"train": clips, ...}), left_out (list of {"clip", "reason"})
+    host: {target: {fact: value}}, shown as given
+    settings: how it was measured ({"rounds": 6, ...}), shown as given
+    faults: blocks that failed or were excluded: variant, target, pass, status, reason
+    """
+
+    study: str
+    title: str
+    created_utc: str
+    baseline: str
+    rows: Sequence[Row]
+    timings: pd.DataFrame
+    predictions: pd.DataFrame
+    manifests: Mapping[str, Mapping[str, Any]]
+    data: Mapping[str, Any]
+    host: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    faults: Sequence[Row] = ()
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise ValueError("rows is empty: a report needs at least one measured variant")
+        for name, frame, columns in (("timings", self.timings, TIMINGS), ("predictions", self.predictions, PREDICTIONS)):
+            if missing := [column for column in columns if column not in frame.columns]:
+                raise ValueError(f"{name} lacks the columns {', '.join(missing)}")
+        if missing := [key for key in ("name", "simulated", "fingerprint", "classes", "parts", "left_out") if key not in self.data]:
+            raise ValueError(f"data lacks {', '.join(missing)}")
+        if missing := sorted({row["variant"] for row in self.rows} - set(self.manifests)):
+            raise ValueError(f"manifests lacks {', '.join(missing)}")
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(row["target"] for row in self.rows))
+
+    def on(self, target: str) -> list[Row]:
+        """The rows of one target, in the study's order."""
+        return [row for row in self.rows if row["target"] == target]
+
+    def baseline_row(self, target: str) -> Row | None:
+        return next((row for row in self.on(target) if row["variant"] == self.baseline), None)
+
+    def recipe(self, variant: str) -> list[Mapping[str, Any]]:
+        return list(self.manifests[variant].get("recipe", ()))
+
+    def family(self, variant: str) -> str:
+        """"dense", "tensor train" or "control": which colour a variant has."""
+        kinds = {step["step"] for step in self.recipe(variant)}
+        if kinds & {"bottleneck", "small-dense"}:
+            return "control"
+        return "tensor train" if "tensor-train" in kinds else "dense"
+
+    def is_int8(self, variant: str) -> bool:
+        return any(step["step"] == "quantize" for step in self.recipe(variant))

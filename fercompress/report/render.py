@@ -1,0 +1,122 @@
+"""Render: a `ReportInput` in; `index.html` (one file, nothing loaded from elsewhere), `report.md` and `figures/` out."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import importlib.resources
+import os
+import re
+from pathlib import Path
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
+
+from fercompress.errors import DiskFullError, ResultsError
+from fercompress.report import cells, figures, paper, story, tables
+from fercompress.report.figures import Picture
+from fercompress.report.record import ReportInput
+from fercompress.report.story import Story
+
+
+def render(given: ReportInput, out: Path) -> list[Path]:
+    """Write the report into `out`; returns the files written. The same input gives the same bytes.
+
+    raises: ResultsError where `out` cannot be written, DiskFullError where no space is left
+    """
+    stories = [story.tell(given, target) for target in given.targets]
+    pictures = {target: _pictures(given, told) for target, told in zip(given.targets, stories, strict=True)}
+    context = {
+        "given": given,
+        "stories": stories,
+        "pictures": pictures,
+        "rule": story.RULE,
+        "css": importlib.resources.files("fercompress_templates").joinpath("page.css").read_text(encoding="utf-8"),
+        "main": {target: tables.variants(given, target, tables.MAIN, "main", "All variants at a glance") for target in given.targets},
+        "details": {target: _details(given, told) for target, told in zip(given.targets, stories, strict=True)},
+        "provenance": [table for table in (tables.provenance(given), tables.faults(given), tables.left_out(given)) if table is not None],
+        "recipes": tables.recipes(given),
+        "layers": [table for name in given.manifests if (table := tables.layers(given, name)) is not None],
+    }
+    environment = _environment()
+    written = [
+        _write(out / "index.html", environment.get_template("index.html").render(context).encode()),
+        _write(out / "report.md", environment.get_template("report.md").render(context).encode()),
+    ]
+    for picture in (picture for of_target in pictures.values() for picture in of_target):
+        written.append(_write(out / "figures" / f"{picture.name}.svg", picture.svg))
+        written.append(_write(out / "figures" / f"{picture.name}.png", picture.png))
+    return written
+
+
+def _pictures(given: ReportInput, told: Story) -> list[Picture]:
+    target = told.target
+    suffix = "" if len(given.targets) == 1 else "-" + re.sub(r"[^A-Za-z0-9._-]+", "_", target)
+    drawn = [
+        figures.accuracy_against(given, target, "stored_bytes", suffix),
+        figures.accuracy_against(given, target, "latency_clip_p50_ns", suffix),
+        *(figures.latencies(given, target, stage, suffix) for stage in ("clip", "predictor", "extractor")),
+        figures.sizes(given, target, suffix),
+        figures.memory(given, target, suffix),
+    ]
+    if target == given.targets[0]:
+        drawn += [figures.confusion(given, name) for name in dict.fromkeys([given.baseline, _compared(given, told)])]
+    return [picture for picture in drawn if picture is not None]
+
+
+def _compared(given: ReportInput, told: Story) -> str:
+    """The variant that stands for the study beside the baseline and the paper: the pick, or the smallest tensor train where the pick is none."""
+    if told.pick is not None and given.family(told.pick["variant"]) == "tensor train":
+        return str(told.pick["variant"])
+    trains = [row for row in given.on(told.target) if given.family(row["variant"]) == "tensor train"]
+    return str(min(trains, key=lambda row: row.get("stored_bytes") or float("inf"))["variant"]) if trains else given.baseline
+
+
+def _details(given: ReportInput, told: Story) -> list[cells.Table]:
+    target = told.target
+    compared = next(row for row in given.on(target) if row["variant"] == _compared(given, told))
+    return [
+        tables.variants(given, target, tables.SPEED, "speed", "Speed, by stage (p50: median, p90: 90th percentile)"),
+        tables.variants(given, target, tables.SIZE, "size", "Size: times fewer than the dense twin, counted four ways"),
+        tables.variants(given, target, tables.ACCURACIES, "accuracy", "Accuracy and training"),
+        tables.variants(given, target, tables.COSTS, "costs", "Memory (high-water mark after each step) and power"),
+        tables.steps(given, target),
+        paper.beside_the_paper(given, compared),
+    ]
+
+
+def _environment() -> Environment:
+    folder = importlib.resources.files("fercompress_templates")
+    environment = Environment(
+        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
+        autoescape=select_autoescape(("html",), default=False),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(bold=_bold, data_uri=_data_uri, markdown=cells.markdown, plain=cells.plain)
+    return environment
+
+
+def _bold(sentence: str) -> Markup:
+    """Escaped first, so that a name cannot bring markup along."""
+    return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(sentence))))  # noqa: S704
+
+
+def _data_uri(svg: bytes) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
+
+
+def _write(path: Path, content: bytes) -> Path:
+    """Whole or not at all: a reader never sees half a file."""
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(content)
+        os.replace(unfinished, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(f"{path}: no space left to write the report; free some and run `fercompress report` again") from error
+        raise ResultsError(f"{path}: cannot write the report ({error.strerror}); choose another folder with --out") from error
+    return path
