@@ -24,6 +24,7 @@ from fercompress.data.gfe_files import Float64, Recording
 from fercompress.errors import DataError
 from fercompress.records import Clips, Float32, LeftOut, UInt8, digest
 
+DRAWING = 1  # one more whenever the same files would give other clips
 IRISES = (87, 88)
 SENTENCES = 5  # a file holds five sentences in turn, five times each
 PICTURE_SPAN = 3.0  # side of the picture in iris distances; the face at rest is 2.1 wide and high
@@ -72,11 +73,17 @@ def coordinates(config: GfeData, data_root: Path) -> tuple[Float32, Clips]:
         clusters=sentences if len(set(subjects)) == 1 else subjects,
         recordings=tuple(owner.name for owner in owners),
         positions=positions,
-        fingerprint=digest("gfe", frames.shape, hashlib.sha256(frames.tobytes()).hexdigest(), labels.tolist(), classes, clip_ids),
+        fingerprint=fingerprint(config, data_root),
         simulated=False,
         left_out=(*left_out, *unusable),
     )
     return moves.reshape(len(moves), config.frames, 2 * lines.POINTS).astype(np.float32), clips
+
+
+def fingerprint(config: GfeData, data_root: Path) -> str:
+    """sha256 (hex) of all that the clips are made from, without making them: the files' bytes, the study's wishes, the way of drawing. raises: DataError"""
+    files = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for pair in gfe_files.chosen(config, data_root)[0].values() for path in pair]
+    return digest("gfe", DRAWING, PICTURE_SPAN, PICTURE_MIDDLE, LINE_WIDTH, config.frames, config.context, config.size, files)
 
 
 def check(config: GfeData, data_root: Path) -> dict[str, Any]:

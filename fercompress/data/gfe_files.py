@@ -20,6 +20,7 @@ from fercompress.errors import DataError
 from fercompress.records import LeftOut
 
 Float64 = npt.NDArray[np.float64]
+Pairs = dict[tuple[str, str], tuple[Path, Path]]  # (person, expression) -> datapoints file, targets file
 COLUMNS = 1 + 3 * lines.POINTS
 
 
@@ -39,10 +40,22 @@ class Recording:
 
 
 def read(config: GfeData, data_root: Path) -> tuple[list[Recording], list[LeftOut]]:
-    """The file pairs that the study asks for, in alphabetical order, and the ones that it cannot use."""
+    """The recordings that the study asks for, in alphabetical order, and those that it cannot use. raises: DataError"""
+    pairs, left_out = chosen(config, data_root)
+    recordings = []
+    for (person, expression), (points_path, targets_path) in pairs.items():
+        points, targets = read_points(points_path), read_targets(targets_path)
+        if len(points) != len(targets):
+            raise DataError(f"{targets_path}: {len(targets)} targets for the {len(points)} frames of {points_path.name}; there must be one for each")
+        recordings.append(Recording(person, expression, points, targets, targets_path))
+    return recordings, left_out
+
+
+def chosen(config: GfeData, data_root: Path) -> tuple[Pairs, list[LeftOut]]:
+    """The file pairs that the study asks for, in alphabetical order, unread, and those that it cannot use. raises: DataError"""
     pairs = _pairs(data_root)
-    persons = _chosen("person", config.persons, {person for person, _ in pairs}, data_root)
-    expressions = _chosen("expression", config.expressions, {expression for person, expression in pairs if person in persons}, data_root)
+    persons = _named_in("persons", config.persons, {person for person, _ in pairs}, data_root)
+    expressions = _named_in("expressions", config.expressions, {expression for person, expression in pairs if person in persons}, data_root)
     keys = [key for key in sorted(pairs) if key[0] in persons and key[1] in expressions]
     left_out = []
     if config.protocol == "across-persons":  # a class that a person lacks could not be learned from, or tested on, everybody
@@ -50,21 +63,13 @@ def read(config: GfeData, data_root: Path) -> tuple[list[Recording], list[LeftOu
         left_out = [LeftOut(f"{key[0]}_{key[1]}", "not every person has this expression") for key in keys if key[1] not in shared]
         keys = [key for key in keys if key[1] in shared]
     if len({expression for _, expression in keys}) < 2:
-        raise DataError(
-            f"{data_root}: {len(keys)} recording(s) of fewer than 2 expressions to tell apart: {', '.join(map('_'.join, keys)) or 'none'}"
-        )
-    recordings = []
-    for key in keys:
-        points_path, targets_path = pairs[key]
-        points, targets = read_points(points_path), read_targets(targets_path)
-        if len(points) != len(targets):
-            raise DataError(f"{targets_path}: {len(targets)} targets for the {len(points)} frames of {points_path.name}; there must be one for each")
-        recordings.append(Recording(*key, points, targets, targets_path))
-    return recordings, left_out
+        there = ", ".join(f"{person}_{expression}" for person, expression in sorted(pairs))
+        raise DataError(f"{data_root}: the study leaves fewer than 2 expressions to tell apart; there are {there}")
+    return {key: pairs[key] for key in keys}, left_out
 
 
-def _pairs(data_root: Path) -> dict[tuple[str, str], tuple[Path, Path]]:
-    """(person, expression) -> datapoints file, targets file; found in `data_root` or, where it has none, in one folder below."""
+def _pairs(data_root: Path) -> Pairs:
+    """Every file pair in `data_root` or, where it has none, in one folder below."""
     if not data_root.is_dir():
         raise DataError(f"{data_root}: no such folder; give the folder that holds the GFE text files with --data-root")
     found = {folder: names for folder in (data_root, *sorted(data_root.iterdir())) if folder.is_dir() and (names := _named(folder))}
@@ -91,14 +96,15 @@ def _named(folder: Path) -> set[tuple[str, str]]:
     return {(match[1], match[2]) for match in matches if match}
 
 
-def _chosen(kind: str, wanted: list[str] | None, present: set[str], data_root: Path) -> set[str]:
+def _named_in(key: str, wanted: list[str] | None, present: set[str], data_root: Path) -> set[str]:
     if wanted is None:
         return present
+    there = ", ".join(sorted(present))
+    if not wanted:
+        raise DataError(f"{data_root}: [data] {key} is an empty list; there are {there}")
     for name in wanted:
         if name not in present:
-            raise DataError(f"{data_root}: no {kind} {name!r}; there are: {', '.join(sorted(present))}")
-    if not wanted:
-        raise DataError(f"{data_root}: [data] {kind}s is empty; there are: {', '.join(sorted(present))}")
+            raise DataError(f"{data_root}: no files of {name!r}, which [data] {key} asks for; there are {there}")
     return set(wanted)
 
 
