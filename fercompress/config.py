@@ -200,14 +200,12 @@ class Study(Section):
             if names.count(name) > 1:
                 raise ValueError(f"two variants are named {name!r}")
         if self.baseline not in names:
-            raise ValueError(f"baseline {self.baseline!r} is not a variant{_did_you_mean(self.baseline, names)}")
+            raise ValueError(f"baseline {self.baseline!r} is not a variant{did_you_mean(self.baseline, names)}")
         for variant in self.variants:
             for step in variant.recipe:
                 if isinstance(step, SmallDense):
                     if step.bytes_of not in names:
-                        raise ValueError(
-                            f"variant {variant.name!r}: bytes_of {step.bytes_of!r} is not a variant{_did_you_mean(step.bytes_of, names)}"
-                        )
+                        raise ValueError(f"variant {variant.name!r}: bytes_of {step.bytes_of!r} is not a variant{did_you_mean(step.bytes_of, names)}")
                     if any(isinstance(s, SmallDense) for v in self.variants if v.name == step.bytes_of for s in v.recipe):
                         raise ValueError(f"variant {variant.name!r}: bytes_of {step.bytes_of!r} is itself a small-dense control")
         if len(set(self.seeds)) != len(self.seeds):
@@ -226,8 +224,26 @@ def load_study(name_or_path: str) -> Study:
         return parse_study(text, str(path))
     names = shipped_studies()
     if name_or_path not in names:
-        raise StudyError(f"no study named {name_or_path!r}{_did_you_mean(name_or_path, names)}; shipped: {', '.join(names)}; or give a .toml file")
+        raise StudyError(f"no study named {name_or_path!r}{did_you_mean(name_or_path, names)}; shipped: {', '.join(names)}; or give a .toml file")
     return parse_study(importlib.resources.files("fercompress_studies").joinpath(f"{name_or_path}.toml").read_text(encoding="utf-8"), name_or_path)
+
+
+def restricted(study: Study, only: tuple[str, ...], targets: tuple[str, ...], seeds: int | None) -> Study:
+    """The study with fewer variants (the baseline, and what a control is sized after, stay), other targets or another number of seeds."""
+    names = [variant.name for variant in study.variants]
+    for name in only:
+        if name not in names:
+            raise StudyError(f"--only {name!r} is not a variant of {study.name!r}{did_you_mean(name, names)} (variants: {', '.join(names)})")
+    kept = {*only, study.baseline}
+    kept |= {step.bytes_of for variant in study.variants if variant.name in kept for step in variant.recipe if isinstance(step, SmallDense)}
+    changes: dict[str, Any] = {}
+    if only:
+        changes["variants"] = tuple(variant for variant in study.variants if variant.name in kept)
+    if targets:
+        changes["targets"] = tuple(dict.fromkeys(targets))
+    if seeds is not None:
+        changes["seeds"] = tuple(range(seeds))
+    return study.model_copy(update=changes)
 
 
 def shipped_studies() -> list[str]:
@@ -282,7 +298,7 @@ def _substitute(node: Any, values: dict[str, Any], source: str) -> Any:
     return re.sub(r"\{(\w+)\}", lambda match: str(values[match[1]]), node)
 
 
-def _did_you_mean(word: str, words: list[str]) -> str:
+def did_you_mean(word: str, words: list[str]) -> str:
     near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
 
@@ -305,7 +321,7 @@ def _sentence(detail: Any) -> str:
         known = list((section or Study).model_fields)
         if section is None:
             known = [name for name in known if name != "variants"] + ["variant", "study"]
-        return f"unknown key {key!r} in [{'.'.join(words) or 'study'}]{_did_you_mean(key, known)} (known: {', '.join(sorted(known))})"
+        return f"unknown key {key!r} in [{'.'.join(words) or 'study'}]{did_you_mean(key, known)} (known: {', '.join(sorted(known))})"
     message = str(detail["msg"]).removeprefix("Value error, ")
     given = detail.get("input")
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""

@@ -97,6 +97,9 @@ def test_a_study_that_is_not_there_names_those_that_ship():
 @given(st.text(max_size=60))
 def test_any_text_is_a_study_or_a_study_error(text):
     try:
-        parse_study(text, "any")
+        study = parse_study(text, "any.toml")
     except StudyError as error:
-        assert "any" in str(error)
+        message = str(error)
+    else:
+        message = f"any.toml gives {study.name}"
+    assert message.startswith("any.toml")
