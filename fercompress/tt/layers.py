@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -13,18 +14,15 @@ from fercompress.tt.decompose import tt_svd
 from fercompress.tt.shape import TTShape
 
 
-class TTWeight(nn.Module):
-    """One matrix as a train: float32 cores that learn, or int8 codes with float16 scales once `quantize_` was called.
+class StoredWeight(nn.Module):
+    """Tensors of one matrix: float32 parameters that learn, or int8 codes with float16 scales once `quantize_` was called; value = code * scale."""
 
-    Core k's codes are int8 (r[k], outputs[k], inputs[k], r[k + 1]), its scales float16 (1, outputs[k], inputs[k], 1); value = code * scale.
-    """
-
-    def __init__(self, shape: TTShape, cores: list[Tensor]) -> None:
+    def __init__(self, values: list[Tensor], shared: tuple[int, ...]) -> None:
+        """shared: the axes along which a tensor's numbers share one scale"""
         super().__init__()
-        if (given := train.shape_of(cores)) != shape:
-            raise ShapeError(f"the cores have {given}, not {shape}")
-        self.shape = shape
-        self.values = nn.ParameterList(core.detach().clone() for core in cores)
+        self.sizes = [tuple(value.shape) for value in values]
+        self.shared = shared
+        self.values = nn.ParameterList(value.detach().clone() for value in values)
 
     @property
     def quantized(self) -> bool:
@@ -32,41 +30,46 @@ class TTWeight(nn.Module):
 
     @property
     def codes(self) -> list[Tensor]:
-        return [self.get_buffer(f"codes_{k}") for k in range(len(self.shape.outputs))]
+        """int8, as `tensors`"""
+        return [self.get_buffer(f"codes_{k}") for k in range(len(self.sizes))]
 
     @property
     def scales(self) -> list[Tensor]:
-        return [self.get_buffer(f"scales_{k}") for k in range(len(self.shape.outputs))]
+        """float16, as `tensors` with the shared axes of size 1"""
+        return [self.get_buffer(f"scales_{k}") for k in range(len(self.sizes))]
 
-    @property
-    def stored_numbers(self) -> int:
-        """Numbers that are kept: cores, and scales where there are any."""
-        return self.shape.params + (sum(scale.numel() for scale in self.scales) if self.quantized else 0)
-
-    def cores(self) -> list[Tensor]:
-        """float32 cores, whatever they are stored in."""
+    def tensors(self) -> list[Tensor]:
+        """float32, whatever they are stored in."""
         if self.quantized:
             return [code.float() * scale.float() for code, scale in zip(self.codes, self.scales, strict=True)]
         return list(self.values)
 
+    @property
+    def stored_numbers(self) -> int:
+        """Numbers that are kept, scales included."""
+        return sum(map(math.prod, self.sizes)) + (sum(scale.numel() for scale in self.scales) if self.quantized else 0)
+
     def quantize_(self) -> None:
-        """Round the cores to int8 in place, after moving them to the symmetric gauge; one scale per (output, input) slice."""
+        """Round to int8 in place, symmetric around 0."""
         if self.quantized:
             return
-        # Rank indices that carry equal weight share a scale well: with the gauge moved, the error is 3-8 times smaller.
-        cores = train.symmetric_gauge(list(self.values))
+        values = self._before_rounding()
         self._hold_codes()
-        for core, code, scale in zip(cores, self.codes, self.scales, strict=True):
-            # float16 rounds to nearest, and a scale that came out too small would clip its slice's largest value: one part in 1000 is added first.
-            scale.copy_(core.abs().amax(dim=(0, 3), keepdim=True) / 127 * 1.001)
-            code.copy_((core / scale.float().clamp_min(torch.finfo(torch.float16).tiny)).round().clamp(-127, 127))
+        for value, code, scale in zip(values, self.codes, self.scales, strict=True):
+            # float16 rounds to nearest, and a scale that came out too small would clip the largest value: one part in 1000 is added first.
+            scale.copy_(value.abs().amax(dim=self.shared, keepdim=True) / 127 * 1.001)
+            code.copy_((value / scale.float().clamp_min(torch.finfo(torch.float16).tiny)).round().clamp(-127, 127))
+
+    def _before_rounding(self) -> list[Tensor]:
+        return [value.detach() for value in self.values]
 
     def _hold_codes(self) -> None:
         device = self.values[0].device
         self.values = nn.ParameterList()
-        for k, core in enumerate(self.shape.cores):
-            self.register_buffer(f"codes_{k}", torch.zeros(core, dtype=torch.int8, device=device))
-            self.register_buffer(f"scales_{k}", torch.zeros(1, core[1], core[2], 1, dtype=torch.float16, device=device))
+        for k, size in enumerate(self.sizes):
+            scale = tuple(1 if axis in self.shared else length for axis, length in enumerate(size))
+            self.register_buffer(f"codes_{k}", torch.zeros(size, dtype=torch.int8, device=device))
+            self.register_buffer(f"scales_{k}", torch.zeros(scale, dtype=torch.float16, device=device))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         # A state saved after quantization loads into a layer that was just made.
@@ -75,16 +78,33 @@ class TTWeight(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-class DenseWeight(nn.Module):
-    """A matrix that stays dense beside one in TT form."""
+class TTWeight(StoredWeight):
+    """A matrix as a train; core k is (r[k], outputs[k], inputs[k], r[k + 1]), quantized with one scale per (output, input) slice."""
+
+    def __init__(self, shape: TTShape, cores: list[Tensor]) -> None:
+        if (given := train.shape_of(cores)) != shape:
+            raise ShapeError(f"the cores have {given}, not {shape}")
+        super().__init__(cores, shared=(0, 3))
+        self.shape = shape
+
+    def dense(self) -> Tensor:
+        """The matrix, float32 (rows, columns)."""
+        return train.to_dense(self.tensors())
+
+    def _before_rounding(self) -> list[Tensor]:
+        # Rank indices that carry equal weight share a scale well: with the gauge moved, the error is 3-8 times smaller.
+        return train.symmetric_gauge(list(self.values))
+
+
+class DenseWeight(StoredWeight):
+    """A matrix that stays dense beside one in TT form, quantized with one scale per row."""
 
     def __init__(self, value: Tensor) -> None:
-        super().__init__()
-        self.value = nn.Parameter(value.detach().clone())
+        super().__init__([value], shared=(1,))
 
-    @property
-    def stored_numbers(self) -> int:
-        return self.value.numel()
+    def dense(self) -> Tensor:
+        """The matrix, float32 (rows, columns)."""
+        return self.tensors()[0]
 
 
 class Operands(NamedTuple):
@@ -156,10 +176,11 @@ class TTLSTM(nn.Module):
 
     def to_dense(self) -> nn.LSTM:
         """The `nn.LSTM` that computes the same."""
-        lstm = nn.LSTM(self.input_size, self.hidden_size, bias=self.bias is not None, batch_first=self.batch_first)
+        with torch.random.fork_rng(devices=[]):
+            lstm = nn.LSTM(self.input_size, self.hidden_size, bias=self.bias is not None, batch_first=self.batch_first)
         with torch.no_grad():
             for name, weight in (("weight_ih_l0", self.input), ("weight_hh_l0", self.hidden)):
-                lstm.get_parameter(name).copy_(weight.value if isinstance(weight, DenseWeight) else train.to_dense(weight.cores()))
+                lstm.get_parameter(name).copy_(weight.dense())
             if self.bias is not None:
                 lstm.get_parameter("bias_ih_l0").copy_(self.bias)
                 lstm.get_parameter("bias_hh_l0").zero_()
@@ -175,34 +196,36 @@ class TTLSTM(nn.Module):
     def stored_numbers(self) -> int:
         return self.input.stored_numbers + self.hidden.stored_numbers + (0 if self.bias is None else self.bias.numel())
 
+    @property
+    def quantized(self) -> bool:
+        return self.input.quantized
+
     def quantize_(self) -> None:
-        """Round every train's cores to int8 in place; what is dense stays as it is."""
-        for weight in (self.input, self.hidden):
-            if isinstance(weight, TTWeight):
-                weight.quantize_()
+        """Round both matrices to int8 in place: the cores of a train, the numbers of what stayed dense. The bias is rounded to float16."""
+        self.input.quantize_()
+        self.hidden.quantize_()
+        if self.bias is not None:
+            self.bias = nn.Parameter(self.bias.detach().half().float(), requires_grad=False)
 
     def operands(self) -> Operands:
-        w_hh = self.hidden.value if isinstance(self.hidden, DenseWeight) else train.to_dense(self.hidden.cores())
-        if isinstance(self.input, DenseWeight):
-            return Operands(None, self.input.value, w_hh)
-        cores = self.input.cores()
-        if not self.input.shape.asymmetric:
-            return Operands(None, train.to_dense(cores), w_hh)
-        first = train.merge(cores[:-1])
+        if not (isinstance(self.input, TTWeight) and self.input.shape.asymmetric):
+            return Operands(None, self.input.dense(), self.hidden.dense())
+        *first, last = self.input.tensors()
         # (1, 4H, N1, r): the rank index stays beside the inputs, as the projected features have it.
-        return Operands(cores[-1][:, 0, :, 0].T, first.reshape(4 * self.hidden_size, -1), w_hh)
+        return Operands(last[:, 0, :, 0].T, train.merge(first).reshape(4 * self.hidden_size, -1), self.hidden.dense())
 
     @property
     def description(self) -> dict[str, Any]:
         """How the layer is stored and executed, for a manifest."""
         parts = {}
         for name, weight in (("input", self.input), ("hidden", self.hidden)):
-            if isinstance(weight, DenseWeight):
-                parts[name] = {"storage": "dense float32", "shape": list(weight.value.shape)}
+            dtype = "int8" if weight.quantized else "float32"
+            if not isinstance(weight, TTWeight):
+                parts[name] = {"storage": f"dense, {dtype}", "shape": list(weight.sizes[0])}
                 continue
             shape = weight.shape
             parts[name] = {
-                "storage": f"{'asymmetric' if shape.asymmetric else 'balanced'} tensor train, {'int8' if weight.quantized else 'float32'} cores",
+                "storage": f"{'asymmetric' if shape.asymmetric else 'balanced'} tensor train, {dtype} cores",
                 "outputs": list(shape.outputs),
                 "inputs": list(shape.inputs),
                 "ranks": list(shape.ranks),
