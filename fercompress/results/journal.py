@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def connect(path: Path, *, writable: bool = True) -> sqlite3.Connection:
         try:
             _check(db, path, fresh_allowed=writable)
             if writable:
-                db.execute("PRAGMA journal_mode = WAL")
+                _use_wal(db)
                 db.execute("PRAGMA synchronous = FULL")  # a finished block survives a power cut too; one fsync per block
                 _climb(db)
             db.execute(f"PRAGMA query_only = {int(not writable)}")
@@ -128,9 +129,11 @@ def _check_header(path: Path) -> None:
 
 def _check(db: sqlite3.Connection, path: Path, fresh_allowed: bool) -> None:
     """Refuse what is not ours before anything is written. Killed while being made, a journal is an empty database: that is fresh."""
+    db.execute("BEGIN")  # one snapshot: another process may be making the file right now
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    db.execute("COMMIT")
     if not tables and not application and fresh_allowed:
         return
     if application != APPLICATION_ID:
@@ -140,6 +143,19 @@ def _check(db: sqlite3.Connection, path: Path, fresh_allowed: bool) -> None:
     (health,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if health != "ok":
         raise damaged(path, " ".join(health.split()))
+
+
+def _use_wal(db: sqlite3.Connection, patience_s: float = 30.0) -> None:
+    """While two processes make the same file, SQLite refuses this switch at once instead of waiting its timeout."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _climb(db: sqlite3.Connection) -> None:
