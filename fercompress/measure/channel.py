@@ -1,0 +1,180 @@
+"""A way to a target: files go there and come back, and commands run there with a deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import psutil
+
+from fercompress.errors import AgentError, DiskFullError, TargetError, TargetTimeoutError
+
+OUTPUT_LIMIT_BYTES = 4 << 20  # of stdout and of stderr each; what is beyond is read and dropped
+FILE_LIMIT_BYTES = 256 << 20  # of a file that comes back
+PIPE_S = 2.0  # a descendant that outlived the kill may hold a pipe open: what was read until then counts
+
+
+@dataclass(frozen=True)
+class Completed:
+    """exit_code: negative, as in subprocess, where a signal ended the command."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Channel(Protocol):
+    """Remote names are relative, with `/`; commands run in the folder that they are relative to.
+
+    All three raise TargetError when the target cannot be reached; `close` ends every command that still runs.
+    Commands may be run from several threads.
+    """
+
+    def put(self, local: Path, remote: str) -> None: ...
+
+    def run(self, argv: list[str], deadline_s: float) -> Completed: ...
+
+    def get(self, remote: str, local: Path) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class LocalChannel:
+    """This machine: `root` holds the files, commands are children in sessions of their own, so that a whole tree can be ended."""
+
+    def __init__(self, root: Path, output_limit_bytes: int = OUTPUT_LIMIT_BYTES, file_limit_bytes: int = FILE_LIMIT_BYTES) -> None:
+        self.root = root
+        self.output_limit_bytes = output_limit_bytes
+        self.file_limit_bytes = file_limit_bytes
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def put(self, local: Path, remote: str) -> None:
+        """A hard link where the file system allows one, else a copy; the name appears when it is complete."""
+        place = self._place(remote)
+        part = place.with_name(place.name + ".part")
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            part.unlink(missing_ok=True)
+            try:
+                os.link(local, part)
+            except OSError as error:
+                if error.errno == errno.ENOENT:
+                    raise
+                shutil.copyfile(local, part)
+            # os.replace of two links to one file leaves both names: remove the old one first.
+            place.unlink(missing_ok=True)
+            part.replace(place)
+        except OSError as error:
+            raise _target_error(f"cannot put {local} to {place}", error) from error
+
+    def get(self, remote: str, local: Path) -> None:
+        place = self._place(remote)
+        try:
+            size_bytes = place.stat().st_size
+            if size_bytes > self.file_limit_bytes:
+                raise AgentError(f"{place}: {size_bytes} bytes came back, more than the limit of {self.file_limit_bytes}; is this the agent's file?")
+            local.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(place, local)
+        except FileNotFoundError as error:
+            raise AgentError(f"{place}: the target has no such file") from error
+        except OSError as error:
+            raise _target_error(f"cannot get {place} to {local}", error) from error
+
+    def run(self, argv: list[str], deadline_s: float) -> Completed:
+        """raises: TargetTimeoutError past the deadline, after the command and all its children have been killed; AgentError if it cannot start"""
+        with self._lock:
+            if self._closed:
+                raise TargetError(f"the way to this machine is closed: {argv[0]} was not started")
+            try:
+                self.root.mkdir(parents=True, exist_ok=True)
+                # The agent ends itself when this process is killed; see its __main__.
+                child = subprocess.Popen(
+                    argv, cwd=self.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                    env={**os.environ, "FERCOMPRESS_HOST_PID": str(os.getpid())},
+                )  # fmt: skip
+            except OSError as error:
+                raise AgentError(f"cannot start {argv[0]}: {error.strerror}; does the target's file name the right python?") from error
+            self._running.add(child)
+        assert isinstance(child.stdout, BufferedReader)
+        assert isinstance(child.stderr, BufferedReader)
+        readers = [_Reader(child.stdout, self.output_limit_bytes), _Reader(child.stderr, self.output_limit_bytes)]
+        try:
+            exit_code = child.wait(deadline_s)
+        except subprocess.TimeoutExpired as error:
+            raise TargetTimeoutError(
+                f"no end of {' '.join(argv)!r} within {deadline_s:g} s: killed; raise deadline_s under [measure] if it needs longer"
+            ) from error
+        finally:
+            # Whatever ended the wait (a deadline, Ctrl-C, the command's end): nothing of its tree stays.
+            end_tree(child)
+            for reader in readers:
+                reader.join(PIPE_S)
+            with self._lock:
+                self._running.discard(child)
+        return Completed(exit_code, readers[0].data, readers[1].data)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            running = list(self._running)
+        for child in running:
+            end_tree(child)
+
+    def _place(self, remote: str) -> Path:
+        place = self.root / remote
+        if Path(remote).is_absolute() or ".." in Path(remote).parts:
+            raise ValueError(f"remote names are relative and stay below the root, got {remote!r}")
+        return place
+
+
+class _Reader(threading.Thread):
+    """Drains a pipe to its end, so that a talkative child never blocks, and keeps the first `limit_bytes`."""
+
+    def __init__(self, pipe: BufferedReader, limit_bytes: int) -> None:
+        super().__init__(daemon=True)
+        self.pipe = pipe
+        self.limit_bytes = limit_bytes
+        self.data = b""
+        self.start()
+
+    def run(self) -> None:
+        with self.pipe:
+            while piece := self.pipe.read1(65536):
+                self.data += piece[: max(0, self.limit_bytes - len(self.data))]
+
+
+def end_tree(child: subprocess.Popen[bytes]) -> None:
+    """Kill a child's process group and any descendant that left the group; reap the child."""
+    descendants: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        descendants = psutil.Process(child.pid).children(recursive=True)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    for process in descendants:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    child.wait()
+
+
+def _target_error(what: str, error: OSError) -> TargetError:
+    if error.errno == errno.ENOSPC:
+        return DiskFullError(f"{what}: no space left; free some and run the same command again")
+    return TargetError(f"{what}: {error.strerror}")

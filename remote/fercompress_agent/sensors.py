@@ -1,0 +1,102 @@
+"""What the operating system tells about this machine: memory high-water mark, clocks, temperatures, energy counters.
+
+Every path starts at a root (`/sys`, `/proc`) that is a parameter. What cannot be read is None, never a guess.
+"""
+
+import glob
+import os
+
+
+def read_text(path):
+    """The file's text without the final newline, or None."""
+    try:
+        with open(path, "r", encoding="ascii", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
+def read_int(path):
+    text = read_text(path)
+    try:
+        return int(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+def high_water_bytes(proc="/proc"):
+    """VmHWM of this process, or None where the kernel does not tell.
+
+    Not ru_maxrss: a child inherits its parent's there.
+    """
+    for line in (read_text(os.path.join(proc, "self", "status")) or "").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def clocks(sysfs="/sys"):
+    """{"cpu0": {"governor", "khz", "max_khz"}} of the cores that tell."""
+    found = {}
+    for folder in sorted(glob.glob(os.path.join(sysfs, "devices/system/cpu/cpu[0-9]*/cpufreq"))):
+        core = {
+            "governor": read_text(os.path.join(folder, "scaling_governor")),
+            "khz": read_int(os.path.join(folder, "scaling_cur_freq")),
+            "max_khz": read_int(os.path.join(folder, "scaling_max_freq")),
+        }
+        found[os.path.basename(os.path.dirname(folder))] = {key: value for key, value in core.items() if value is not None}
+    return found
+
+
+def temperatures(sysfs="/sys"):
+    """{"thermal_zone0 cpu-thermal": millidegrees Celsius} of the zones that tell."""
+    found = {}
+    for folder in sorted(glob.glob(os.path.join(sysfs, "class/thermal/thermal_zone[0-9]*"))):
+        value = read_int(os.path.join(folder, "temp"))
+        if value is not None:
+            kind = read_text(os.path.join(folder, "type")) or ""
+            found[(os.path.basename(folder) + " " + kind).strip()] = value
+    return found
+
+
+class Rapl(object):
+    """Energy counters of the processor packages (Linux powercap): they count microjoules and wrap at max_energy_range_uj.
+
+    Sub-domains (intel-rapl:0:0) are parts of their package, and psys holds the packages: neither is added.
+    `reason` says why there is nothing to read; "" where there is.
+    """
+
+    def __init__(self, sysfs="/sys"):
+        pattern = os.path.join(sysfs, "class/powercap/intel-rapl*")
+        self.counters = []
+        unreadable = []
+        for folder in sorted(glob.glob(pattern)):
+            name = os.path.basename(folder)
+            if name.count(":") != 1 or read_text(os.path.join(folder, "name")) == "psys":
+                continue
+            counter = os.path.join(folder, "energy_uj")
+            if read_int(counter) is None:
+                unreadable.append(counter)
+            else:
+                self.counters.append((counter, read_int(os.path.join(folder, "max_energy_range_uj"))))
+        self.reason = ""
+        if unreadable:
+            self.counters = []
+            self.reason = "n/a: {} cannot be read (kernels since 5.10 let root only: run as root, or chmod a+r it)".format(unreadable[0])
+        elif not self.counters:
+            self.reason = "n/a: no sensor found, looked for {}/energy_uj".format(pattern)
+        self.last_uj = None
+        self.total_uj = 0
+
+    def energy_uj(self):
+        """Microjoules since the first call, wraps counted; call it more often than the counters wrap. None where a counter went away."""
+        now = [read_int(path) for path, _ in self.counters]
+        if None in now:
+            return None
+        if self.last_uj is not None:
+            for (_, wrap_uj), before, after in zip(self.counters, self.last_uj, now):
+                if after < before and not wrap_uj:
+                    return None
+                self.total_uj += after - before + (wrap_uj if after < before else 0)
+        self.last_uj = now
+        return self.total_uj
