@@ -81,7 +81,7 @@ def coordinates(config: GfeData, data_root: Path) -> tuple[Float32, Clips]:
 
 
 def fingerprint(config: GfeData, data_root: Path) -> str:
-    """sha256 (hex) of all that the clips are made from, without making them: the files' bytes, the study's wishes, the way of drawing. raises: DataError"""
+    """sha256 (hex) of all that the clips are made from, without making them: files, wishes, way of drawing. raises: DataError"""
     files = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for pair in gfe_files.chosen(config, data_root)[0].values() for path in pair]
     return digest("gfe", DRAWING, PICTURE_SPAN, PICTURE_MIDDLE, LINE_WIDTH, config.frames, config.context, config.size, files)
 
