@@ -130,10 +130,23 @@ def _short_names(graph: onnx.GraphProto) -> dict[str, str]:
 
 
 def _drop_zero_states(graph: onnx.GraphProto) -> None:
-    """An LSTM operator without initial states starts at zero: zeros need not be stored."""
-    zeros = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT and not numpy_helper.to_array(tensor).any()}
+    """An LSTM operator without initial states starts at zero: zeros, and what the exporter writes to make them, need not be stored."""
+    initializers = {tensor.name: tensor for tensor in graph.initializer}
+    producers = {name: node for node in graph.node for name in node.output}
+
+    def zero(name: str) -> bool:
+        if name in initializers:
+            return not numpy_helper.to_array(initializers[name]).any()
+        node = producers.get(name)
+        if node is None:
+            return False
+        if node.op_type in ("Constant", "ConstantOfShape"):
+            return all(attribute.HasField("t") and not numpy_helper.to_array(attribute.t).any() for attribute in node.attribute)
+        # The first input of Expand holds the values, the second only the shape.
+        return (node.op_type == "Concat" and all(map(zero, node.input))) or (node.op_type in ("Expand", "Identity") and zero(node.input[0]))
+
     for node in graph.node:
-        if node.op_type in ("LSTM", "DynamicQuantizeLSTM") and len(node.input) > 6 and {node.input[5], node.input[6]} <= zeros:
+        if node.op_type in ("LSTM", "DynamicQuantizeLSTM") and len(node.input) > 6 and all(name and zero(name) for name in node.input[5:7]):
             node.input[5] = node.input[6] = ""
             while not node.input[-1]:
                 node.input.pop()
