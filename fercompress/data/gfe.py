@@ -9,7 +9,6 @@ the person's mean face moved that way, so the first frame of every clip of a per
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +81,7 @@ def coordinates(config: GfeData, data_root: Path) -> tuple[Float32, Clips]:
 
 def fingerprint(config: GfeData, data_root: Path) -> str:
     """sha256 (hex) of all that the clips are made from, without making them: files, wishes, way of drawing. raises: DataError"""
-    files = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for pair in gfe_files.chosen(config, data_root)[0].values() for path in pair]
+    files = [(path.name, gfe_files.sha256(path)) for pair in gfe_files.chosen(config, data_root)[0].values() for path in pair]
     return digest("gfe", DRAWING, PICTURE_SPAN, PICTURE_MIDDLE, LINE_WIDTH, config.frames, config.context, config.size, files)
 
 

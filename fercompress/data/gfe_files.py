@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from dataclasses import dataclass
@@ -65,6 +66,10 @@ def chosen(config: GfeData, data_root: Path) -> tuple[Pairs, list[LeftOut]]:
     if len({expression for _, expression in keys}) < 2:
         there = ", ".join(f"{person}_{expression}" for person, expression in sorted(pairs))
         raise DataError(f"{data_root}: the study leaves fewer than 2 expressions to tell apart; there are {there}")
+    for points, targets in (pairs[key] for key in keys):
+        for path, other in ((points, targets), (targets, points)):
+            if not path.is_file():
+                raise DataError(f"{path}: missing, though {other.name} is there; get the whole pair")
     return {key: pairs[key] for key in keys}, left_out
 
 
@@ -81,14 +86,10 @@ def _pairs(data_root: Path) -> Pairs:
         folders = ", ".join(str(folder) for folder in found)
         raise DataError(f"{data_root}: several folders hold GFE files ({folders}); give one of them with --data-root")
     folder, names = next(iter(found.items()))
-    pairs = {}
-    for person, expression in names:
-        points, targets = (folder / f"{person}_{expression}_{kind}.txt" for kind in ("datapoints", "targets"))
-        for path, other in ((points, targets), (targets, points)):
-            if not path.is_file():
-                raise DataError(f"{path}: missing, though {other.name} is there; get the whole pair")
-        pairs[person, expression] = (points, targets)
-    return pairs
+    return {
+        (person, expression): (folder / f"{person}_{expression}_datapoints.txt", folder / f"{person}_{expression}_targets.txt")
+        for person, expression in names
+    }
 
 
 def _named(folder: Path) -> set[tuple[str, str]]:
@@ -106,6 +107,14 @@ def _named_in(key: str, wanted: list[str] | None, present: set[str], data_root: 
         if name not in present:
             raise DataError(f"{data_root}: no files of {name!r}, which [data] {key} asks for; there are {there}")
     return set(wanted)
+
+
+def sha256(path: Path) -> str:
+    """Of the file's bytes, in hex. raises: DataError"""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
 
 
 def read_points(path: Path) -> Float64:
