@@ -233,6 +233,8 @@ class Doubt(enum.StrEnum):
     DRIFT = "the second half of the rounds is slower or faster than the first by 5 % or more: check temperature and load"
     BUSY_HOST = "another process used 10 % or more of a core before a block: close it and run again"
     ONE_SEED = "one training seed: differences in accuracy between variants include the luck of training"
+    FEW_PEOPLE = "fewer than 10 people (or sentences) in the test clips: the interval of the accuracy may be too narrow"
+    INCOMPLETE = "part of the planned blocks is missing or failed: run the same command again"
     SIMULATED = "simulated: no real device or person was measured"
 
 
