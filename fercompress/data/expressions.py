@@ -1,7 +1,8 @@
 """Facial expressions as FACS action units over time: a class and a clip's random draws in, activations (T, units, 2 sides) out.
 
-Two pairs of classes share their apex and differ only in how the face gets there: surprise is faster than fear, anger moves the brows before the mouth and sadness the mouth before the brows.
-Every other class takes one of these four ways at random, so that the way says nothing about it. (Ekman, Friesen and Hager 2002 for units and prototypes.)
+Two pairs of classes share their apex and differ only in how the face gets there: surprise is faster than fear, anger moves the brows before the mouth
+and sadness the mouth before the brows. Every other class takes one of these four ways at random, so that the way says nothing about it.
+Units and prototypes: Ekman, Friesen and Hager, Facial Action Coding System, 2002.
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ class Draws:
 
 def draw(rng: np.random.Generator, intensity: float, preset: str) -> Draws:
     """intensity: mean share of the prototype's; preset: posed, return or wild."""
-    whole = rng.uniform(0.75, 1.25)
-    strength = np.clip(intensity * whole * rng.uniform(0.6, 1.4, len(UNITS)), 0, 1.2).astype(np.float32)
-    stray = np.where(rng.random(len(UNITS)) < 0.2, rng.uniform(0, 0.3, len(UNITS)), 0).astype(np.float32)
+    whole = rng.uniform(0.85, 1.15)
+    strength = np.clip(intensity * whole * rng.uniform(0.75, 1.25, len(UNITS)), 0, 1.3).astype(np.float32)
+    stray = np.where(rng.random(len(UNITS)) < 0.15, rng.uniform(0, 0.25, len(UNITS)), 0).astype(np.float32)
     way, side = int(rng.integers(len(WAYS))), int(rng.integers(2))
     middle, length, lag, phase = (float(value) for value in rng.random(4))
     return Draws(strength, stray, way, middle, length, lag, side, 0.35 * phase if preset == "wild" else 0.0, preset == "return")
@@ -76,7 +77,10 @@ def apex(name: str, draws: Draws) -> Float32:
 
 
 def curves(name: str, draws: Draws, frames: int) -> Float32:
-    """Activations (T, units, 2 sides) of a clip: exactly 0 in its first frame (unless it begins late), exactly the apex in its last or, where it returns, in its middle."""
+    """Activations (T, units, 2 sides) of a clip: exactly 0 in its first frame (unless it begins late), exactly the apex in its last.
+
+    Where the expression returns, the apex is in the middle and the last frame is 0 again.
+    """
     t = np.linspace(draws.phase, 1, frames, dtype=np.float32)
     rise = t * 2 if draws.returns else t
     upper, lower = _onsets(_WAY_OF.get(name, draws.way), draws)

@@ -1,7 +1,8 @@
 """Cut clips into train, validation and test parts: `Clips` and a protocol in, one `Fold` per turn out.
 
 Whatever the protocol, validation is cut out of what the test part leaves over, never out of the test part, and every class is trained on.
-Protocols across subjects never put a subject on both sides of a test; those within a recording cut each recording's clips of each class apart by their positions.
+Protocols across subjects never put a subject on both sides of a test; those within a recording cut each recording's clips of each class apart by
+their positions.
 """
 
 from __future__ import annotations
@@ -165,9 +166,8 @@ def _check_classes(clips: Clips) -> None:
     counts = Counter(map(int, clips.labels))
     for label, name in enumerate(clips.classes):
         if counts[label] < 2:
-            raise DataError(
-                f"{clips.name}: class {name!r} has {counts[label]} clip{'s' * (counts[label] != 1)}, folds need at least 2; add clips or leave the class out"
-            )
+            many = f"{counts[label]} clip{'s' * (counts[label] != 1)}"
+            raise DataError(f"{clips.name}: class {name!r} has {many}, folds need at least 2; add clips or leave the class out")
 
 
 def _check_trained(clips: Clips, train: Int64, where: str) -> None:

@@ -16,7 +16,7 @@ TEXTURE = 96  # texels along a texture's side, which covers 3 x 3 face units
 class Person:
     """One subject's looks. Lengths in face units: the chin lies near y = 1, the eyes near y = -0.18; greys 0..1.
 
-    brow_tilt, corner_rest: how the neutral face's brows slope and mouth corners hang (> 0: down), the looks that a single frame confuses with an expression
+    brow_tilt, corner_rest: how the neutral face's brows slope and mouth corners hang (> 0: down): looks that one frame confuses with an expression
     gain: (units, 2 sides), how much each action unit moves this face; texture: (TEXTURE, TEXTURE), mean 0
     """
 
@@ -42,7 +42,6 @@ class Person:
     wrinkles: float
     skin: float
     hair: float
-    brow_grey: float
     lip_grey: float
     hairline: float
     hair_side: float
@@ -59,7 +58,8 @@ class Shot:
 
     shift_x, shift_y: face units; roll: radians; yaw, pitch: by how much the nose's root moves sideways and down, in face units
     blink: 0..1, lids closed; light_x, light_y: the light's slope across the face; background, background_slope: grey and its slope
-    noise: standard deviation of the sensor's noise, grey; hand: (x, y, radius) of a hand in front of the face, or None; lock: x of a lock of hair, or None
+    noise: standard deviation of the sensor's noise, grey
+    hand: (x, y, radius) of a hand in front of the face, or None; lock: x of a lock of hair, or None
     """
 
     shift_x: Float32
@@ -83,16 +83,17 @@ def person(rng: np.random.Generator) -> Person:
     def about(mean: float, spread: float) -> float:
         return float(np.clip(rng.normal(mean, spread), mean - 2 * spread, mean + 2 * spread))
 
-    skin, hair = rng.uniform(0.42, 0.82), rng.uniform(0.06, 0.42)
+    skin = rng.uniform(0.42, 0.82)
+    hair = rng.uniform(0.05, skin - 0.25)
     gain = rng.uniform(0.75, 1.2, (len(UNITS), 1)) * rng.uniform(0.9, 1.1, (len(UNITS), 2))
     bearded = rng.random() < 0.2
     return Person(
         width=about(0.73, 0.03), chin=about(0.97, 0.03), taper=about(0.2, 0.06),
         eye_x=about(0.32, 0.018), eye_y=about(-0.18, 0.02), eye_width=about(0.16, 0.01), eye_open=about(0.062, 0.008),
-        brow_y=about(-0.39, 0.022), brow_tilt=about(0.0, 0.018), brow_arch=about(0.03, 0.01), brow_length=about(0.19, 0.014), brow_thick=about(0.028, 0.006),
-        nose_y=about(0.18, 0.025), nose_width=about(0.13, 0.014),
-        mouth_y=about(0.52, 0.025), mouth_width=about(0.25, 0.02), corner_rest=about(0.0, 0.014), lip_upper=about(0.034, 0.007), lip_lower=about(0.05, 0.009),
-        wrinkles=rng.uniform(0.4, 1.0), skin=skin, hair=hair, brow_grey=max(0.05, min(hair, skin - 0.25)), lip_grey=skin * rng.uniform(0.62, 0.8),
+        brow_y=about(-0.39, 0.022), brow_tilt=about(0.0, 0.018), brow_arch=about(0.03, 0.01), brow_length=about(0.19, 0.014),
+        brow_thick=about(0.028, 0.006), nose_y=about(0.18, 0.025), nose_width=about(0.13, 0.014),
+        mouth_y=about(0.52, 0.025), mouth_width=about(0.25, 0.02), corner_rest=about(0.0, 0.014), lip_upper=about(0.034, 0.007),
+        lip_lower=about(0.05, 0.009), wrinkles=rng.uniform(0.4, 1.0), skin=skin, hair=hair, lip_grey=skin * rng.uniform(0.62, 0.8),
         hairline=about(-0.68, 0.05), hair_side=about(0.0, 0.12), beard=rng.uniform(0.2, 0.5) if bearded else 0.0,
         moustache=rng.uniform(0.2, 0.5) if bearded or rng.random() < 0.06 else 0.0, glasses=bool(rng.random() < 0.12),
         gain=gain.astype(np.float32), texture=_texture(rng),
@@ -110,19 +111,19 @@ def shot(rng: np.random.Generator, preset: str, frames: int) -> Shot:
         path = start * spread + motion * (drift * t + 0.4 * sway * np.sin(2 * np.pi * (t + phase)))
         return np.asarray(path, np.float32)
 
-    far, moving = (3.0, 2.5) if wild else (1.0, 1.0)
+    far, moving = (4.0, 2.5) if wild else (1.0, 1.0)
     tracks = {
-        "shift_x": track(0.05 * far, 0.03 * moving), "shift_y": track(0.05 * far, 0.03 * moving),
-        "roll": track(0.07 * far, 0.03 * moving), "yaw": track(0.06 * far, 0.03 * moving), "pitch": track(0.04 * far, 0.02 * moving),
-        "scale": 1 + track(0.05 * far, 0.015 * moving),
+        "shift_x": track(0.035 * far, 0.02 * moving), "shift_y": track(0.035 * far, 0.02 * moving),
+        "roll": track(0.05 * far, 0.02 * moving), "yaw": track(0.05 * far, 0.02 * moving), "pitch": track(0.03 * far, 0.015 * moving),
+        "scale": 1 + track(0.04 * far, 0.01 * moving),
     }  # fmt: skip
     blinks, at = rng.random() < 0.25, rng.uniform(0.15, 0.85)
     blink = np.where(blinks, np.maximum(0, 1 - np.abs(t - at) / 0.08), 0).astype(np.float32)
     light, light_x, light_y, background, slope, noise, hand, lock = rng.random(8)
     place = rng.uniform(-1, 1, 3)
-    harsh = 0.4 if wild else 0.18
+    harsh = 0.4 if wild else 0.15
     return Shot(
-        **tracks, blink=blink, light=0.85 + 0.3 * light if not wild else 0.55 + 0.8 * light,
+        **tracks, blink=blink, light=0.9 + 0.2 * light if not wild else 0.55 + 0.8 * light,
         light_x=harsh * (2 * light_x - 1), light_y=harsh * (light_y - 0.7),
         background=0.1 + 0.8 * background, background_slope=0.3 * (slope - 0.5), noise=(0.03 if wild else 0.012) * (0.6 + 0.8 * noise),
         hand=(0.55 * place[0], 0.75 + 0.25 * place[1], 0.28 + 0.06 * place[2]) if wild and hand < 0.3 else None,
@@ -139,4 +140,5 @@ def _texture(rng: np.random.Generator) -> Float32:
         fine = (np.roll(fine, 1, axis) + fine * 2 + np.roll(fine, -1, axis)) / np.float32(4)
     freckles = (rng.random((TEXTURE, TEXTURE)) < 0.01 * rng.random()).astype(np.float32)
     skin: Float32 = np.float32(0.08) * fine + np.float32(0.35) * soft - np.float32(0.18) * freckles
-    return skin - skin.mean()
+    skin -= skin.mean()
+    return skin

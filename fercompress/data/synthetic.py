@@ -1,7 +1,8 @@
-"""The embedded data set: rendered faces whose seven expressions unfold over a clip; a `SyntheticData` in, `Clips` out, the same for the same seed everywhere.
+"""The embedded data set: rendered faces whose seven expressions unfold over a clip; a `SyntheticData` in, `Clips` out, equal for equal configs.
 
-Three presets are named after the protocols that they imitate: `posed` (CK+: neutral to apex), `return` (MMI: neutral, onset, apex, offset, neutral) and
-`wild` (AFEW: large poses, hard light, occlusions, clips that begin anywhere in the onset). Only the motion and its apex know the class; all else is drawn alike.
+Three presets are named after the protocols that they imitate: `posed` (CK+: neutral to apex), `return` (MMI: neutral, onset, apex, offset, neutral)
+and `wild` (AFEW: large poses, hard light, occlusions, clips that begin anywhere in the onset). Only the motion and its apex know the class; all
+else is drawn alike.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fercompress.records import Clips, Fold, Int64, UInt8, digest
 
 RENDERER_VERSION = 1  # raise when the same config would draw other pixels
 PARTS = ("train", "validation", "test")
-INTENSITY = 0.75  # mean share of a prototype's activation: faint enough that no single cue decides
+INTENSITY = 0.95  # mean share of a prototype's activation: faint enough that no single cue decides
 _CLIPS_PER_SUBJECT = (3, 6)
 _LABELS, _SUBJECT, _CLIP, _NOISE = range(4)  # streams of randomness
 
