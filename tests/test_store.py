@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fercompress.errors import DiskFullError, ResultsError
-from fercompress.records import Block, BlockKey, Bundle, Clips, Fold, History, Pass, Size, Status
+from fercompress.records import Block, BlockKey, Bundle, Clips, Fold, History, LeftOut, Pass, Size, Status
 from fercompress.results.store import FILE, Store, Training
 
 SIZE = Size(10, 1000, 20, 1010, 500, 530, 1520, 2048, 1024)
@@ -50,7 +50,20 @@ def bundle(sha256="b", variant="tt"):
 def clips(n=6):
     names = tuple(f"c{i}" for i in range(n))
     labels = np.arange(n) % 2
-    return Clips("toy", np.zeros((n, 2, 4, 4), np.uint8), labels, ("calm", "glad"), names, names, names, names, (0,) * n, "fp", True)
+    return Clips(
+        "toy",
+        np.zeros((n, 2, 4, 4), np.uint8),
+        labels,
+        ("calm", "glad"),
+        names,
+        names,
+        names,
+        names,
+        (0,) * n,
+        "fp",
+        True,
+        (LeftOut("c9", "no face"),),
+    )
 
 
 FOLD = Fold("all", np.array([0, 1]), np.array([2]), np.array([3, 4, 5]))
@@ -174,6 +187,7 @@ def test_study_clips_bundles_and_trainings_come_back(store):
     assert store.study() == {"name": "default", "seeds": [0]}
     facts = store.clips()
     assert (facts.name, facts.fingerprint, facts.simulated, facts.classes) == ("toy", "fp", True, ("calm", "glad"))
+    assert facts.left_out == (LeftOut("c9", "no face"),)
     (fold,) = facts.folds
     assert (fold.name, fold.train_clips, fold.validation_clips, fold.clip_ids, fold.subjects) == ("all", 2, 1, ("c3", "c4", "c5"), ("c3", "c4", "c5"))
     assert fold.index.tolist() == [3, 4, 5]

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from fercompress.errors import ResultsError
-from fercompress.records import Block, BlockKey, Bundle, Clips, Fold, History, Int64, Pass, Size, Status
+from fercompress.records import Block, BlockKey, Bundle, Clips, Fold, History, Int64, LeftOut, Pass, Size, Status
 from fercompress.results import journal, rows
 from fercompress.results.rows import json_text
 
@@ -48,6 +48,7 @@ class ClipFacts:
     simulated: bool
     classes: tuple[str, ...]
     folds: tuple[FoldFacts, ...]
+    left_out: tuple[LeftOut, ...]
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ class Store:
     def record_clips(self, clips: Clips, folds: Sequence[Fold]) -> None:
         facts = {
             "name": clips.name, "fingerprint": clips.fingerprint, "simulated": clips.simulated, "classes": clips.classes,
+            "left_out": [dataclasses.asdict(left_out) for left_out in clips.left_out],
             "folds": [
                 {
                     "name": fold.name, "train_clips": len(fold.train), "validation_clips": len(fold.validation),
@@ -189,7 +191,14 @@ class Store:
             )
             for fold in facts["folds"]
         )  # fmt: skip
-        return ClipFacts(facts["name"], facts["fingerprint"], facts["simulated"], tuple(facts["classes"]), folds)
+        return ClipFacts(
+            facts["name"],
+            facts["fingerprint"],
+            facts["simulated"],
+            tuple(facts["classes"]),
+            folds,
+            tuple(LeftOut(**each) for each in facts["left_out"]),
+        )
 
     def bundles(self) -> list[StoredBundle]:
         """The newest bundle of every variant, seed, fold and engine, in the order recorded."""

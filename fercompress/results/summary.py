@@ -1,0 +1,113 @@
+"""summary.json and summary.csv: one row per variant and target, recomputed from the journal; equal journals give equal bytes.
+
+`summary.schema.json` beside this file says what each column is; a null has its reason in the row's `reasons`.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.resources
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fercompress.records import Doubt
+from fercompress.results import columns, journal
+from fercompress.results.frame import Tables, tables
+from fercompress.results.store import Store
+
+SCHEMA = 1
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of summary.json; the order of its columns is theirs."""
+    text = importlib.resources.files("fercompress.results").joinpath("summary.schema.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def write_summary(store: Store, folder: Path) -> dict[str, Any]:
+    """Write summary.json and summary.csv into an existing folder; returns what summary.json holds. raises: ResultsError, DiskFullError"""
+    made = document(tables(store))
+    write_whole(folder / "summary.json", json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(folder / "summary.csv", _csv(made["rows"]))
+    return made
+
+
+def document(found: Tables) -> dict[str, Any]:
+    clips = found.clips
+    data = clips and {
+        "name": clips.name,
+        "fingerprint": clips.fingerprint,
+        "simulated": clips.simulated,
+        "classes": list(clips.classes),
+        "left_out": len(clips.left_out),
+        "folds": [{"name": f.name, "train": f.train_clips, "validation": f.validation_clips, "test": len(f.index)} for f in clips.folds],
+    }
+    return {
+        "schema": SCHEMA,
+        "study": found.study["name"],
+        "title": found.study.get("title", ""),
+        "created": found.created,
+        "baseline": found.study["baseline"],
+        "data": data,
+        "rows": rows(found),
+        "config": dict(found.study),
+    }
+
+
+def rows(found: Tables) -> list[dict[str, Any]]:
+    """In the study's order of targets and variants."""
+    order = list(json_schema()["$defs"]["row"]["properties"])
+    return [_row(found, variant["name"], target, order) for target in found.study["targets"] for variant in found.study["variants"]]
+
+
+def _row(found: Tables, variant: str, target: str, order: list[str]) -> dict[str, Any]:
+    row = columns.Row(found, variant, target)
+    for fill in (columns.size, columns.accuracy, columns.latency, columns.memory, columns.power, columns.training):
+        fill(row)
+    row.put(variant=variant, target=target, doubts=[str(doubt) for doubt in Doubt if doubt in row.doubts])
+    row.put(reasons={column: row.reasons[column] for column in order if column in row.reasons})
+    return {column: row.values[column] for column in order}
+
+
+def flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """One scalar per column: intervals as _lo and _hi, doubts and reasons as text."""
+    cells: dict[str, Any] = {}
+    for column, value in row.items():
+        if column.endswith("_ci95"):
+            cells[f"{column}_lo"], cells[f"{column}_hi"] = value or (None, None)
+        elif column == "doubts":
+            cells[column] = "; ".join(value)
+        elif column == "reasons":
+            cells[column] = "; ".join(f"{name}: {reason}" for name, reason in value.items())
+        else:
+            cells[column] = value
+    return cells
+
+
+def _csv(rows_: list[dict[str, Any]]) -> str:
+    lines = [flat(row) for row in rows_]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never half of one. raises: ResultsError, DiskFullError"""
+    half = path.with_name(f".{path.name}.part")
+    with journal.named_errors(path):
+        try:
+            with half.open("w", encoding="utf-8", newline="") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            half.replace(path)
+        except OSError:
+            half.unlink(missing_ok=True)
+            raise
