@@ -1,7 +1,7 @@
 """Controls: plain small models that a tensor train must beat, trained like the variants and told beside them.
 
-An asymmetric train starts with what is a 1x1 convolution to r channels, so `Bottleneck` is that convolution before a dense LSTM, with nothing in TT form;
-`SmallDense` spends another variant's bytes on a dense LSTM over the pooled feature map.
+An asymmetric train starts with what is a 1x1 convolution to r channels, so `Bottleneck` is that convolution before a dense LSTM, with nothing
+in TT form; `SmallDense` spends another variant's bytes on a dense LSTM over the pooled feature map.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Bottleneck(nn.Module):
         self.classifier = nn.Linear(hidden, classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        maps = features.unflatten(2, (-1, self.channels))
+        maps = features.reshape(*features.shape[:2], -1, self.channels)
         states, _ = self.lstm(self.projection(maps).flatten(2))
         logits: Tensor = self.classifier(self.dropout(states[:, -1]))
         return logits
@@ -43,7 +43,7 @@ class SmallDense(nn.Module):
         self.classifier = nn.Linear(hidden, classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        pooled = features.unflatten(2, (-1, self.channels)).mean(2)
+        pooled = features.reshape(*features.shape[:2], -1, self.channels).mean(2)
         states, _ = self.lstm(pooled)
         logits: Tensor = self.classifier(self.dropout(states[:, -1]))
         return logits

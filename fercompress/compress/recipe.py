@@ -34,8 +34,11 @@ class Context:
 
 @dataclass(frozen=True)
 class Compressed:
-    """extractor: the teacher's; predictor: the variant's, trained, in evaluation mode; way: how it came about, for every result; quantize: what is still to be
-    rounded (before or after export: `compress.quantize`)."""
+    """What a recipe made; `compress.quantize` still has to round it.
+
+    extractor: the teacher's; predictor: the variant's, trained, in evaluation mode; way: how it came about, named in every result
+    quantize: what is wished to be rounded
+    """
 
     extractor: nn.Module
     predictor: nn.Module

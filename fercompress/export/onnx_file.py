@@ -9,7 +9,7 @@ import math
 import string
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import onnx
 import torch
@@ -30,10 +30,9 @@ def extractor_model(extractor: nn.Module, channels: int, size: int) -> onnx.Mode
     return tidy(_traced(_Flattened(extractor), torch.zeros(1, channels, size, size), "frame", "features"))
 
 
-def predictor_model(predictor: nn.Module, frames: int, features: int, *, reduce_range: bool = False) -> onnx.ModelProto:
+def predictor_model(predictor: nn.Module, frames: int, features: int) -> onnx.ModelProto:
     """ "features" float32 (1, frames, features) -> "logits" float32 (1, classes); a `TTLSTM` is stored as its cores.
 
-    reduce_range: see `onnx_lstm.lstm_nodes`
     raises: ModelError if the predictor does not hold exactly one LSTM, or calls it on more than one clip at a time
     """
     name, lstm = only_lstm(predictor)
@@ -41,8 +40,9 @@ def predictor_model(predictor: nn.Module, frames: int, features: int, *, reduce_
     if not isinstance(lstm, TTLSTM):
         return tidy(_traced(predictor, example, "features", "logits"))
     # The exporter sees a dense LSTM; its operator is then fed from the cores, and the dense weights are dropped as unread.
-    model = _traced(replaced(copy.deepcopy(predictor), name, lstm.to_dense()), example, "features", "logits")
-    _feed_from_cores(model, copy.deepcopy(lstm).cpu(), reduce_range)
+    dense = lstm.to_dense()
+    model = _traced(replaced(copy.deepcopy(predictor), name, dense), example, "features", "logits")
+    _feed_from_cores(model, copy.deepcopy(lstm).cpu())
     return tidy(model)
 
 
@@ -59,21 +59,25 @@ def _traced(module: nn.Module, example: Tensor, input_name: str, output_name: st
     module = copy.deepcopy(module).cpu().eval()
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
-        # The older exporter, on purpose: the newer one writes opset 18 and more only. It says so itself, and that a traced LSTM has a fixed batch size.
+        # The older exporter, on purpose: the newer one writes opset 18 and more only. It says so itself, and that a traced LSTM
+        # has a fixed batch size.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", UserWarning)
-        torch.onnx.export(module, (example,), buffer, dynamo=False, opset_version=OPSET, input_names=[input_name], output_names=[output_name])
+        # The older exporter writes into open files too, which the annotation does not say.
+        torch.onnx.export(
+            module, (example,), cast("str", buffer), dynamo=False, opset_version=OPSET, input_names=[input_name], output_names=[output_name]
+        )
     return onnx.load_from_string(buffer.getvalue())
 
 
-def _feed_from_cores(model: onnx.ModelProto, layer: TTLSTM, reduce_range: bool) -> None:
+def _feed_from_cores(model: onnx.ModelProto, layer: TTLSTM) -> None:
     """Replace the dense LSTM operator by one whose weights are computed from the layer's cores."""
     graph = model.graph
     places = [place for place, node in enumerate(graph.node) if node.op_type == "LSTM"]
     if len(places) != 1:
         raise ModelError(f"the predictor calls its LSTM {len(places)} times for one clip: exactly one call can be exported")
     place = places[0]
-    nodes, initializers = lstm_nodes(layer, graph.node[place], reduce_range)
+    nodes, initializers = lstm_nodes(layer, graph.node[place])
     graph.initializer.extend(initializers)
     after = list(graph.node)[place + 1 :]
     del graph.node[place:]

@@ -1,7 +1,8 @@
 """A `TTLSTM` as stock ONNX operators: the file stores the cores, and onnxruntime merges them once, when it loads the file.
 
-Everything that leads from cores to the LSTM operator's weights is made of operators that onnxruntime folds when their inputs are constants (Cast, Mul, MatMul, Reshape,
-Transpose, Gather, ...; not DequantizeLinear). int8 cores run through `com.microsoft.DynamicQuantizeLSTM`, whose int8 weights and scales are computed by the same folding.
+Everything that leads from cores to the LSTM operator's weights is made of operators that onnxruntime folds when their inputs are constants
+(Cast, Mul, MatMul, Reshape, Transpose, Gather, ...; not DequantizeLinear). int8 cores run through `com.microsoft.DynamicQuantizeLSTM`, whose
+int8 weights and scales are computed by the same folding.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from fercompress.tt.layers import DenseWeight, TTLSTM, TTWeight
+from fercompress.tt.layers import TTLSTM, DenseWeight, TTWeight
 
 OPSET = 17
 MICROSOFT = "com.microsoft"
@@ -34,7 +36,7 @@ class Builder:
     def _name(self) -> str:
         return f"{self._prefix}{next(self._count)}"
 
-    def constant(self, value: np.ndarray) -> str:
+    def constant(self, value: Any) -> str:
         name = self._name()
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
@@ -45,7 +47,7 @@ class Builder:
             self._shapes[values] = self.constant(np.array(values, np.int64))
         return self._shapes[values]
 
-    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: object) -> str:
+    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         name = self._name()
         self.nodes.append(helper.make_node(kind, inputs, [name], domain=domain, **attributes))
         return name
@@ -54,11 +56,8 @@ class Builder:
         return self.op("Reshape", tensor, self.integers(*shape))
 
 
-def lstm_nodes(layer: TTLSTM, dense: onnx.NodeProto, reduce_range: bool) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """The nodes and constants that stand in for `dense`, the LSTM operator of the layer's dense twin: same sequence, initial state and outputs.
-
-    reduce_range: 7 instead of 8 bits for the int8 kernel's weights, where the CPU's 8-bit products saturate
-    """
+def lstm_nodes(layer: TTLSTM, dense: onnx.NodeProto) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """The nodes and constants that stand in for `dense`, the LSTM operator of the layer's dense twin: same sequence, initial state and outputs."""
     build = Builder("tt_")
     hidden = layer.hidden_size
     sequence, *_, state_h, state_c = [*dense.input, "", "", ""][:7]
@@ -77,8 +76,8 @@ def lstm_nodes(layer: TTLSTM, dense: onnx.NodeProto, reduce_range: bool) -> tupl
     r = _gates(build, _matrix(build, layer.hidden), hidden, hidden)
     bias = "" if layer.bias is None else _bias(build, layer)
     if layer.quantized:
-        w, w_scale = _int8(build, w, reduce_range)
-        r, r_scale = _int8(build, r, reduce_range)
+        w, w_scale = _int8(build, w, layer.kernel_bits)
+        r, r_scale = _int8(build, r, layer.kernel_bits)
         zero = build.op("Cast", build.op("Sub", w_scale, w_scale), to=onnx.TensorProto.INT8)
         inputs_ = [sequence, w, r, bias, "", state_h, state_c, "", w_scale, zero, r_scale, zero]
         node = helper.make_node("DynamicQuantizeLSTM", inputs_, dense.output, domain=MICROSOFT, hidden_size=hidden)
@@ -135,9 +134,9 @@ def _gates(build: Builder, matrix: str, hidden: int, columns: int) -> str:
     return build.reshape(gates, 1, 4 * hidden, columns)
 
 
-def _int8(build: Builder, matrix: str, reduce_range: bool) -> tuple[str, str]:
+def _int8(build: Builder, matrix: str, bits: int) -> tuple[str, str]:
     """(1, 4H, columns) float32 -> int8 (1, columns, 4H) and one scale per row of the matrix, (1, 4H)."""
     largest = build.op("ReduceMax", build.op("Abs", matrix), axes=[2], keepdims=1)
-    scale = build.op("Div", largest, build.constant(np.float32(63 if reduce_range else 127)))
+    scale = build.op("Div", largest, build.constant(np.float32(2 ** (bits - 1) - 1)))
     codes = build.op("Cast", build.op("Round", build.op("Div", matrix, scale)), to=onnx.TensorProto.INT8)
     return build.op("Transpose", codes, perm=[0, 2, 1]), build.reshape(scale, 1, -1)

@@ -149,6 +149,7 @@ class TTLSTM(nn.Module):
         self.input_size, self.hidden_size, self.batch_first = input_size, hidden_size, batch_first
         self.input = self._start(input_shape, input_size, 1 / input_size)
         self.hidden = self._start(hidden_shape, hidden_size, 1 / (3 * hidden_size))
+        self.kernel_bits = 8
         self.bias = nn.Parameter(torch.cat([torch.zeros(hidden_size), torch.ones(hidden_size), torch.zeros(2 * hidden_size)])) if bias else None
 
     def _start(self, shape: TTShape | None, columns: int, variance: float) -> TTWeight | DenseWeight:
@@ -200,8 +201,12 @@ class TTLSTM(nn.Module):
     def quantized(self) -> bool:
         return self.input.quantized
 
-    def quantize_(self) -> None:
-        """Round both matrices to int8 in place: the cores of a train, the numbers of what stayed dense. The bias is rounded to float16."""
+    def quantize_(self, kernel_bits: int = 8) -> None:
+        """Round both matrices to int8 in place: the cores of a train, the numbers of what stayed dense. The bias is rounded to float16.
+
+        kernel_bits: of the merged weights when an exported layer runs: 7 where the CPU's 8-bit products saturate
+        """
+        self.kernel_bits = kernel_bits
         self.input.quantize_()
         self.hidden.quantize_()
         if self.bias is not None:

@@ -1,0 +1,233 @@
+"""Bundles: a variant's networks in, a folder out that a target can run and that its content names."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+from fercompress.errors import BundleError, DiskFullError
+from fercompress.export import onnx_file, runtime
+from fercompress.export.onnx_lstm import OPSET
+from fercompress.records import Bundle, Preprocess, Size, UInt8, digest
+from fercompress.tt.layers import TTLSTM, TTWeight
+
+SCHEMA = 1
+ENGINE = "onnxruntime"
+MANIFEST = "manifest.json"
+Rewrite = Callable[[onnx.ModelProto], onnx.ModelProto]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a bundle's graphs take and give: frames uint8 (T, size, size), preprocessed; one of `classes` comes out."""
+
+    preprocess: Preprocess
+    frames: int
+    size: int
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One graph of a bundle, ready to be written."""
+
+    model: onnx.ModelProto
+    content: bytes
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto, rewrite: Rewrite | None) -> Part:
+        if rewrite is not None:
+            model = onnx_file.tidy(rewrite(model))
+        return cls(model, model.SerializeToString(deterministic=True))
+
+
+@dataclass(frozen=True)
+class DenseSize:
+    """How many numbers the teacher stores: what every variant's ratios are against."""
+
+    params_lstm: int
+    params_model: int
+
+    @classmethod
+    def of(cls, extractor: nn.Module, predictor: nn.Module, inputs: Inputs) -> DenseSize:
+        """Counted in the teacher's own graphs, as a variant's are."""
+        extractor_model = onnx_file.extractor_model(extractor, inputs.preprocess.channels, inputs.size)
+        predictor_model = onnx_file.predictor_model(predictor, inputs.frames, features_of(extractor_model))
+        whole = onnx_file.stored_numbers(extractor_model) + onnx_file.stored_numbers(predictor_model)
+        return cls(onnx_file.lstm_numbers(predictor_model), whole)
+
+
+def write(
+    root: Path,
+    variant: str,
+    extractor: nn.Module,
+    predictor: nn.Module,
+    inputs: Inputs,
+    dense: DenseSize,
+    clips: UInt8,
+    *,
+    recipe: Sequence[Mapping[str, Any]],
+    way: str,
+    rewrites: Mapping[str, Rewrite] | None = None,
+) -> Bundle:
+    """Export both networks, compare them with torch, and write a new folder below root; the same content is written once.
+
+    clips: uint8 (n, T, size, size), real ones: the largest differences of features and logits between torch and the engine stand in the manifest
+    recipe: the variant's steps as JSON-able tables; rewrites: per "extractor" / "predictor" what rounds the exported graph
+    raises: BundleError if root cannot be written, DiskFullError, ModelError for a network that cannot be exported
+    """
+    rewrites = rewrites or {}
+    first = Part.of(onnx_file.extractor_model(extractor, inputs.preprocess.channels, inputs.size), rewrites.get("extractor"))
+    features = features_of(first.model)
+    second = Part.of(onnx_file.predictor_model(predictor, inputs.frames, features), rewrites.get("predictor"))
+    parts = {"extractor": first, "predictor": second}
+    size = _size(parts, predictor, dense)
+    shapes = {
+        "extractor": (("frame", [1, inputs.preprocess.channels, inputs.size, inputs.size]), ("features", [1, features])),
+        "predictor": (("features", [1, inputs.frames, features]), ("logits", [1, len(inputs.classes)])),
+    }
+    manifest: dict[str, Any] = {
+        "schema": SCHEMA,
+        "variant": variant,
+        "engine": ENGINE,
+        "graph_key": digest(ENGINE, list(recipe), shapes, [onnx_file.graph_sha256(part.model) for part in parts.values()]),
+        "recipe": list(recipe),
+        "way": way,
+        "files": {f"{name}.onnx": {"sha256": hashlib.sha256(part.content).hexdigest(), "bytes": len(part.content)} for name, part in parts.items()},
+        "preprocess": asdict(inputs.preprocess),
+        "frames": inputs.frames,
+        "size_px": inputs.size,
+        "classes": list(inputs.classes),
+        "size": asdict(size),
+        "layers": [{"name": name, **module.description} for name, module in predictor.named_modules() if isinstance(module, TTLSTM)],
+        "agreement": _agreement(parts, extractor, predictor, inputs, clips),
+        "opset": OPSET,
+        "made_with": {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+    }
+    for name, (source, target) in shapes.items():
+        manifest[name] = {
+            "file": f"{name}.onnx",
+            "input": {"name": source[0], "shape": source[1], "dtype": "float32"},
+            "output": {"name": target[0], "shape": target[1], "dtype": "float32"},
+        }
+    content = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
+    sha256 = hashlib.sha256(content).hexdigest()
+    folder = root / f"{variant}-{sha256[:12]}"
+    _write_once(folder, {**{f"{name}.onnx": part.content for name, part in parts.items()}, MANIFEST: content})
+    return Bundle(folder, sha256, variant, ENGINE, manifest, size)
+
+
+def load(folder: Path) -> Bundle:
+    """Read a bundle and check every file against its sha256. raises: BundleError, which names the file"""
+    path = folder / MANIFEST
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror}); a bundle is a folder with {MANIFEST} and two .onnx files") from error
+    try:
+        manifest = json.loads(content)
+        schema, files = manifest["schema"], manifest["files"]
+        size = Size(**manifest["size"])
+        variant, engine = str(manifest["variant"]), str(manifest["engine"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{path}: not a bundle's manifest ({error!r}); write the bundle again") from error
+    if schema != SCHEMA:
+        raise BundleError(f"{path}: manifest schema {schema}, but this version reads {SCHEMA}; upgrade fercompress or write the bundle again")
+    for name, entry in files.items():
+        try:
+            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        except OSError as error:
+            raise BundleError(f"{folder / name}: cannot be read ({error.strerror}); write the bundle again") from error
+        if found != entry["sha256"]:
+            raise BundleError(
+                f"{folder / name}: sha256 is {found[:12]}..., the manifest says {entry['sha256'][:12]}...; it changed: write it again"
+            )
+    return Bundle(folder, hashlib.sha256(content).hexdigest(), variant, engine, manifest, size)
+
+
+def predictor_bytes(predictor: nn.Module, frames: int, features: int, rewrite: Rewrite | None) -> int:
+    """Bytes of the file that `write` would make of a predictor."""
+    return len(Part.of(onnx_file.predictor_model(predictor, frames, features), rewrite).content)
+
+
+def extractor_bytes(extractor: nn.Module, channels: int, size: int, rewrite: Rewrite | None) -> int:
+    """Bytes of the file that `write` would make of an extractor."""
+    return len(Part.of(onnx_file.extractor_model(extractor, channels, size), rewrite).content)
+
+
+def features_of(extractor_model: onnx.ModelProto) -> int:
+    """D, from the shape of an exported extractor's output."""
+    return int(extractor_model.graph.output[0].type.tensor_type.shape.dim[1].dim_value)
+
+
+def _size(parts: Mapping[str, Part], predictor: nn.Module, dense: DenseSize) -> Size:
+    trains = [module for module in predictor.modules() if isinstance(module, TTWeight)]
+    extractor_numbers = onnx_file.stored_numbers(parts["extractor"].model)
+    return Size(
+        params_tt=sum(train.stored_numbers for train in trains),
+        params_tt_dense=sum(train.shape.rows * train.shape.columns for train in trains),
+        params_lstm=onnx_file.lstm_numbers(parts["predictor"].model),
+        params_lstm_dense=dense.params_lstm,
+        params_extractor=extractor_numbers,
+        params_model=extractor_numbers + onnx_file.stored_numbers(parts["predictor"].model),
+        params_model_dense=dense.params_model,
+        bytes_extractor=len(parts["extractor"].content),
+        bytes_predictor=len(parts["predictor"].content),
+    )
+
+
+def _agreement(parts: Mapping[str, Part], extractor: nn.Module, predictor: nn.Module, inputs: Inputs, clips: UInt8) -> dict[str, Any]:
+    """Largest absolute differences between torch and the engine; the predictor is compared on torch's features, so that the parts are told apart."""
+    pixels = inputs.preprocess(clips)
+    engine = {name: runtime.session(part.content) for name, part in parts.items()}
+    extractor_worst, predictor_worst = 0.0, 0.0
+    with torch.no_grad():
+        for clip in pixels:
+            maps = extractor.eval()(torch.from_numpy(clip))
+            features = maps.permute(0, 2, 3, 1).flatten(1)
+            found = np.concatenate([engine["extractor"].run(None, {"frame": frame[None]})[0] for frame in clip])
+            extractor_worst = max(extractor_worst, float(np.abs(found - features.numpy()).max()))
+            logits = predictor.eval()(features[None]).numpy()
+            found = engine["predictor"].run(None, {"features": features[None].numpy()})[0]
+            predictor_worst = max(predictor_worst, float(np.abs(found - logits).max()))
+    return {"extractor_max_abs": extractor_worst, "predictor_max_abs": predictor_worst, "clips": len(clips)}
+
+
+def _write_once(folder: Path, files: Mapping[str, bytes]) -> None:
+    """All files or no folder: written beside, then renamed."""
+    if folder.is_dir():
+        load(folder)  # a damaged copy must not stand in for the one asked for
+        return
+    temporary: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+        for name, content in files.items():
+            with (temporary / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.chmod(0o755)
+        temporary.rename(folder)
+    except OSError as error:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if folder.is_dir():
+            return  # another process wrote the same content first
+        if error.errno == errno.ENOSPC:
+            raise DiskFullError(f"{folder}: no space left to write the bundle; free {sum(map(len, files.values()))} bytes") from error
+        raise BundleError(f"{folder}: cannot be written ({error.strerror}); choose an output folder that you may write") from error
