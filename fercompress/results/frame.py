@@ -1,139 +1,46 @@
-"""A journal as tidy pandas frames: one line per block, per timed clip, per prediction."""
+"""A run as tidy pandas frames: a folder that `fercompress run` wrote in, its tables out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from fercompress.errors import ResultsError
-from fercompress.records import Block, Int64, Pass, Status
-from fercompress.results.store import ClipFacts, Entry, FoldFacts, Store, StoredBundle, Training
-
-STAGES = ("extractor", "predictor", "clip")
-MEMORY_STEPS = ("interpreter", "runtime", "model", "peak")
-
-_PLACE = ("variant", "target", "pass", "seed", "fold", "round", "position")
-_BLOCKS = (
-    "block", "recorded", "counted", *_PLACE, "settings_sha256", "bundle_sha256", "status", "reason", "clips",
-    *(f"{stage}_p50_ns" for stage in STAGES), *(f"memory_{step}_bytes" for step in MEMORY_STEPS), "power_w", "host_busy_share",
-)  # fmt: skip
-_TIMINGS = ("block", "variant", "target", "seed", "fold", "round", "position", "call", "extractor_ns", "predictor_ns", "clip_ns")
-_PREDICTIONS = ("block", "variant", "target", "seed", "fold", "clip", "clip_id", "subject", "cluster", "label", "predicted", "correct")
+from fercompress.results import summary
+from fercompress.results.store import FILE, Store
+from fercompress.results.tables import read_tables
 
 
 @dataclass(frozen=True)
-class Tables:
-    """Everything that a journal holds, read once.
-
-    blocks: one line per block ever recorded; `counted` tells which ones results are made of; columns that a pass does not measure are NaN
-    timings: one line per timed clip of the counted latency blocks, in call order, nanoseconds as int64
-    predictions: one line per test clip of the counted accuracy blocks; label, predicted: index into the classes
-        (predicted -1 where the logits were not finite numbers, which is wrong)
-    facts: target -> the facts of its newest finished block
+class Run:
+    """summary: one line per variant and target, columns as in summary.csv
+    blocks, timings, predictions: as `fercompress.results.tables.Tables` describes them
+    document: what summary.json holds, recomputed now from the journal
     """
 
-    study: Mapping[str, Any]
-    created: str
-    clips: ClipFacts | None
-    bundles: Sequence[StoredBundle]
-    trainings: Sequence[Training]
+    folder: Path
+    summary: pd.DataFrame
     blocks: pd.DataFrame
     timings: pd.DataFrame
     predictions: pd.DataFrame
-    facts: Mapping[str, Mapping[str, Any]]
+    document: Mapping[str, Any]
+
+    @property
+    def study(self) -> str:
+        return str(self.document["study"])
 
 
-def tables(store: Store) -> Tables:
-    """raises: ResultsError"""
-    clips = store.clips()
-    folds = {fold.name: fold for fold in clips.folds} if clips else {}
-    blocks: list[tuple[Any, ...]] = []
-    timings, predictions = [pd.DataFrame(columns=list(_TIMINGS))], [pd.DataFrame(columns=list(_PREDICTIONS))]
-    facts: dict[str, Mapping[str, Any]] = {}
-    for entry in store.entries():
-        block = entry.block
-        blocks.append(_block_line(entry))
-        if not entry.counted or block.status is not Status.OK:
-            continue
-        facts[block.key.target] = block.facts or {}
-        if block.key.pass_ is Pass.LATENCY:
-            timings.append(_timing_lines(entry))
-        if block.key.pass_ is Pass.ACCURACY:
-            predictions.append(_prediction_lines(entry, folds, store))
-    return Tables(
-        store.study(), store.created(), clips, store.bundles(), store.trainings(),
-        pd.DataFrame(blocks, columns=list(_BLOCKS)), _joined(timings), _joined(predictions), facts,
-    )  # fmt: skip
+def load(run_folder: str | Path) -> Run:
+    """fercompress.load("reports/default").summary[["variant", "accuracy"]]
 
-
-def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """The first frame is empty and has the columns alone: its types must not decide those of the others."""
-    return pd.concat(frames[1:], ignore_index=True) if frames[1:] else frames[0]
-
-
-def _place(entry: Entry) -> dict[str, Any]:
-    key = entry.block.key
-    return {
-        "block": entry.id, "variant": key.variant, "target": key.target, "pass": str(key.pass_), "seed": key.seed, "fold": key.fold,
-        "round": key.round, "position": key.position,
-    }  # fmt: skip
-
-
-def _block_line(entry: Entry) -> tuple[Any, ...]:
-    block, nan = entry.block, float("nan")
-    line = {
-        **_place(entry), "recorded": entry.recorded, "counted": entry.counted, "settings_sha256": block.key.settings_sha256,
-        "bundle_sha256": block.bundle_sha256, "status": str(block.status), "reason": block.reason, "clips": len(block.clip_ns),
-        **{f"{stage}_p50_ns": _median(block, stage) for stage in STAGES},
-        **{f"memory_{step}_bytes": (block.memory_bytes or {}).get(step, nan) for step in MEMORY_STEPS},
-        "power_w": (block.power or {}).get("power_w", nan),
-        "host_busy_share": (block.facts or {}).get("host_busiest_percent_before", nan) / 100,  # of one core, by the busiest other process
-    }  # fmt: skip
-    return tuple(line[column] for column in _BLOCKS)
-
-
-def _median(block: Block, stage: str) -> float:
-    samples = getattr(block, f"{stage}_ns")
-    return float(np.median(samples)) if samples else float("nan")
-
-
-def _timing_lines(entry: Entry) -> pd.DataFrame:
-    block = entry.block
-    samples = {f"{stage}_ns": np.array(getattr(block, f"{stage}_ns"), np.int64) for stage in STAGES}
-    return pd.DataFrame({**_place(entry), "call": np.arange(len(block.clip_ns)), **samples})[list(_TIMINGS)]
-
-
-def _prediction_lines(entry: Entry, folds: Mapping[str, FoldFacts], store: Store) -> pd.DataFrame:
-    block = entry.block
-    assert block.logits is not None  # a finished accuracy block has both
-    assert block.clip_index is not None
-    fold = folds.get(block.key.fold)
-    if fold is None or not np.isin(block.clip_index, fold.index).all():
-        raise ResultsError(
-            f"{store.path}: block {entry.id} ({block.key.variant}, fold {block.key.fold!r}) was measured on other clips than the run now has; "
-            "run the same command again so that it is measured anew"
-        )
-    at = _positions(block.clip_index, fold.index)
-    predicted = np.where(np.isfinite(block.logits).all(axis=1), block.logits.argmax(axis=1), -1)
-    names = {
-        column: np.array(values, object)[at]
-        for column, values in (("clip_id", fold.clip_ids), ("subject", fold.subjects), ("cluster", fold.clusters))
-    }
-    lines = {
-        **_place(entry),
-        "clip": block.clip_index,
-        **names,
-        "label": fold.labels[at],
-        "predicted": predicted,
-        "correct": fold.labels[at] == predicted,
-    }
-    return pd.DataFrame(lines)[list(_PREDICTIONS)]
-
-
-def _positions(wanted: Int64, index: Int64) -> Int64:
-    order = np.argsort(index)
-    return np.asarray(order[np.searchsorted(index, wanted, sorter=order)], np.int64)
+    raises: ResultsError where the folder holds no results, or results that cannot be read
+    """
+    folder = Path(run_folder)
+    with Store.open(folder / FILE, writable=False) as store:
+        found = read_tables(store)
+    document = summary.document(found)
+    lines = pd.DataFrame([summary.flat(row) for row in document["rows"]])
+    return Run(folder, lines, found.blocks, found.timings, found.predictions, document)

@@ -16,8 +16,11 @@ from typing import Any
 
 from fercompress.records import Doubt
 from fercompress.results import columns, journal
-from fercompress.results.frame import Tables, tables
+from fercompress.results.accuracy import accuracy
+from fercompress.results.latency import latency
+from fercompress.results.row import Row
 from fercompress.results.store import Store
+from fercompress.results.tables import Tables, read_tables
 
 SCHEMA = 1
 
@@ -31,7 +34,7 @@ def json_schema() -> dict[str, Any]:
 
 def write_summary(store: Store, folder: Path) -> dict[str, Any]:
     """Write summary.json and summary.csv into an existing folder; returns what summary.json holds. raises: ResultsError, DiskFullError"""
-    made = document(tables(store))
+    made = document(read_tables(store))
     write_whole(folder / "summary.json", json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_whole(folder / "summary.csv", _csv(made["rows"]))
     return made
@@ -66,8 +69,8 @@ def rows(found: Tables) -> list[dict[str, Any]]:
 
 
 def _row(found: Tables, variant: str, target: str, order: list[str]) -> dict[str, Any]:
-    row = columns.Row(found, variant, target)
-    for fill in (columns.size, columns.accuracy, columns.latency, columns.memory, columns.power, columns.training):
+    row = Row(found, variant, target)
+    for fill in (columns.size, accuracy, latency, columns.memory, columns.power, columns.training):
         fill(row)
     row.put(variant=variant, target=target, doubts=[str(doubt) for doubt in Doubt if doubt in row.doubts])
     row.put(reasons={column: row.reasons[column] for column in order if column in row.reasons})

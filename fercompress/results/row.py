@@ -1,0 +1,57 @@
+"""One summary row in the making: what was measured of a variant on a target, or the reason why it is not known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from fercompress.records import Doubt, Pass, Status
+from fercompress.results.tables import Tables
+
+
+@dataclass
+class Row:
+    """values: by column; reasons: why a column is None; doubts: why numbers are weaker than they look."""
+
+    tables: Tables
+    variant: str
+    target: str
+    values: dict[str, Any] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    doubts: set[Doubt] = field(default_factory=set)
+
+    @property
+    def baseline(self) -> str:
+        return str(self.tables.study["baseline"])
+
+    @property
+    def is_baseline(self) -> bool:
+        return self.variant == self.baseline
+
+    def put(self, **columns: Any) -> None:
+        self.values.update(columns)
+
+    def lack(self, reason: str, *columns: str) -> None:
+        for column in columns:
+            self.values[column] = None
+            self.reasons[column] = reason
+
+    def blocks(self, pass_: Pass, variant: str | None = None) -> pd.DataFrame:
+        """The counted blocks of a pass on this target, failed ones too."""
+        blocks = self.tables.blocks
+        mine = (blocks["variant"] == (variant or self.variant)) & (blocks["target"] == self.target) & (blocks["pass"] == str(pass_))
+        return blocks[mine & blocks["counted"]]
+
+    def finished(self, pass_: Pass, variant: str | None = None) -> pd.DataFrame:
+        blocks = self.blocks(pass_, variant)
+        return blocks[blocks["status"] == str(Status.OK)]
+
+    def why_not(self, pass_: Pass) -> str:
+        """Why there is no finished block of a pass."""
+        blocks = self.blocks(pass_)
+        if len(blocks):
+            return f"{len(blocks)} of {len(blocks)} blocks did not finish: {blocks['reason'].iloc[-1]}"
+        asked = self.tables.study.get("measure", {}).get("passes")
+        return f"the study does not ask for the {pass_} pass" if asked is not None and str(pass_) not in asked else "not measured yet"
