@@ -24,7 +24,7 @@ def main(arguments=None):
         return 2
     with open(str(arguments[0]), "r", encoding="ascii") as file:
         job = json.load(file)
-    _end_with(job.get("deadline_s"), os.environ.get(HOST_PID))
+    end_with(job.get("deadline_s"), os.environ.get(HOST_PID))
     result = {"schema": SCHEMA, "nonce": job.get("nonce", ""), "ok": True, "reason": ""}
     began = facts.at_start(job)
     try:
@@ -66,7 +66,7 @@ def _disk_full(error):
     return EXIT_DISK_FULL
 
 
-def _end_with(deadline_s, host_pid):
+def end_with(deadline_s, host_pid):
     """No agent outlives its deadline, nor the host process that waits for it; neither costs anything while the job runs."""
     if deadline_s and hasattr(signal, "alarm"):
         signal.alarm(int(deadline_s) + 5)  # the default action ends the process; the host's own deadline comes first

@@ -46,18 +46,16 @@ def accuracy(job, interpreter_bytes):
     Features are kept in job["features"] (a folder), so that variants with the same extractor file compute them once.
     """
     bundle = Bundle(job)
-    clips = Clips(job, bundle)
     engine = _engine(job)
     engine.load(bundle.folder, bundle.manifest)
-    cache = FeatureCache(job, bundle, clips, engine)
     logits = []
-    for index, row in enumerate(job["rows"]):
-        joined = cache.get(index)
-        if joined is None:
-            joined = engine.join([engine.extract(frame) for frame in clips.frames(engine, row)])
-            cache.put(joined)
-        logits.append(engine.numbers(engine.predict(joined)))
-    cache.close()
+    with Clips(job, bundle) as clips, FeatureCache(job, bundle, engine) as cache:
+        for index, row in enumerate(job["rows"]):
+            joined = cache.get(index)
+            if joined is None:
+                joined = engine.join([engine.extract(frame) for frame in clips.frames(engine, row)])
+                cache.put(joined)
+            logits.append(engine.numbers(engine.predict(joined)))
     _check_logits(logits, bundle)
     part = str(job["logits"]) + ".part"
     npyfile.write_floats(part, logits)
@@ -67,12 +65,11 @@ def accuracy(job, interpreter_bytes):
 
 def latency(job, interpreter_bytes):
     bundle = Bundle(job)
-    clips = Clips(job, bundle)
     engine = _engine(job)
     began = timing.clock_ns()
     engine.load(bundle.folder, bundle.manifest)
     load_ns = timing.clock_ns() - began
-    inputs = [clips.frames(engine, row) for row in job["rows"]]
+    inputs = _inputs(job, bundle, engine)
     first = timing.Times()
     timing.time_clip(engine, inputs[0], first)
     _check_logits([engine.numbers(logits) for logits in first.logits], bundle)
@@ -96,15 +93,15 @@ def memory(job, interpreter_bytes):
         return {"memory_bytes": {}, "reason": "n/a: /proc/self/status has no VmHWM on this system"}
     steps = {"interpreter": interpreter_bytes}
     bundle = Bundle(job)
-    clips = Clips(job, bundle)
     engine = _engine(job)
     steps["runtime"] = sensors.high_water_bytes()
     engine.load(bundle.folder, bundle.manifest)
     steps["model"] = sensors.high_water_bytes()
     logits = []
-    for row in job["rows"]:
-        joined = engine.join([engine.extract(frame) for frame in clips.frames(engine, row)])
-        logits.append(engine.numbers(engine.predict(joined)))
+    with Clips(job, bundle) as clips:
+        for row in job["rows"]:
+            joined = engine.join([engine.extract(frame) for frame in clips.frames(engine, row)])
+            logits.append(engine.numbers(engine.predict(joined)))
     steps["peak"] = sensors.high_water_bytes()
     _check_logits(logits, bundle)
     return {"memory_bytes": steps, "facts": {"engine": engine.versions()}}
@@ -116,10 +113,9 @@ def power(job, interpreter_bytes):
     if meter.reason:
         return {"power": {}, "reason": meter.reason}
     bundle = Bundle(job)
-    clips = Clips(job, bundle)
     engine = _engine(job)
     engine.load(bundle.folder, bundle.manifest)
-    inputs = [clips.frames(engine, row) for row in job["rows"]]
+    inputs = _inputs(job, bundle, engine)
     timing.warm_up(engine, inputs, job["warmup_clips"], job["warmup_cap_s"])
     idle_uj, idle_ns = _energy(meter, lambda: time.sleep(0.1), job["idle_s"])
     times = timing.Times()
@@ -176,10 +172,23 @@ class Clips(object):
         self.rows = npyfile.Rows(path)
         wanted = (bundle.manifest["frames"],) + tuple(bundle.manifest["extractor"]["input"]["shape"][2:])
         if self.rows.dtype != "|u1" or self.rows.shape[1:] != wanted:
+            self.rows.close()
             raise Problem("{}: clips of {} do not fit the bundle's {}".format(path, self.rows.shape[1:], wanted))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.rows.close()
 
     def frames(self, engine, row):
         return engine.frames(self.rows.row(row), self.rows.shape[1:])
+
+
+def _inputs(job, bundle, engine):
+    """Every asked clip as the extractor's inputs, in memory."""
+    with Clips(job, bundle) as clips:
+        return [clips.frames(engine, row) for row in job["rows"]]
 
 
 class FeatureCache(object):
@@ -188,7 +197,7 @@ class FeatureCache(object):
     The name holds the sha256 of all that the features depend on.
     """
 
-    def __init__(self, job, bundle, clips, engine):
+    def __init__(self, job, bundle, engine):
         self.hit = False
         self.reader = self.writer = None
         self.engine = engine
@@ -223,12 +232,18 @@ class FeatureCache(object):
         if self.writer:
             self.writer.write(self.engine.to_bytes(joined))
 
-    def close(self):
-        if self.writer:
-            self.writer.close()
-            os.replace(self.part, self.path)
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
         if self.reader:
             self.reader.close()
+        if self.writer:
+            self.writer.close()
+            if kind is None:
+                os.replace(self.part, self.path)
+            else:
+                os.remove(self.part)
 
 
 def file_sha256(path):

@@ -1,0 +1,101 @@
+"""Sensors on made-up /sys and /proc trees."""
+
+import os
+import tempfile
+import unittest
+
+from fercompress_agent import facts, sensors
+
+
+class Tree(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = folder.name
+
+    def write(self, name, text):
+        path = os.path.join(self.root, name)
+        if not os.path.isdir(os.path.dirname(path)):
+            os.makedirs(os.path.dirname(path))
+        with open(path, "w") as file:
+            file.write(text)
+        return path
+
+    def domain(self, name, label, energy_uj, wrap_uj="262143328850\n"):
+        self.write("class/powercap/{}/name".format(name), label + "\n")
+        self.write("class/powercap/{}/max_energy_range_uj".format(name), wrap_uj)
+        return self.write("class/powercap/{}/energy_uj".format(name), "{}\n".format(energy_uj))
+
+
+class RaplTest(Tree):
+    def test_packages_are_added_and_their_parts_and_the_whole_platform_are_not(self):
+        first = self.domain("intel-rapl:0", "package-0", 1000)
+        second = self.domain("intel-rapl:1", "package-1", 5000)
+        self.domain("intel-rapl:0:0", "core", 777)
+        self.domain("intel-rapl:2", "psys", 888)
+        meter = sensors.Rapl(self.root)
+        self.assertEqual(meter.reason, "")
+        self.assertEqual([path for path, _ in meter.counters], [first, second])
+        self.assertEqual(meter.energy_uj(), 0)
+        self.write(first, "1300\n")
+        self.write(second, "5050\n")
+        self.assertEqual(meter.energy_uj(), 350)
+
+    def test_a_counter_that_wraps_goes_on_counting(self):
+        counter = self.domain("intel-rapl:0", "package-0", 990, "1000\n")
+        meter = sensors.Rapl(self.root)
+        meter.energy_uj()
+        self.write(counter, "15\n")
+        self.assertEqual(meter.energy_uj(), 25)
+        self.write(counter, "5\n")
+        self.assertEqual(meter.energy_uj(), 25 + 990)
+
+    def test_a_wrap_without_a_known_range_is_not_guessed(self):
+        counter = self.domain("intel-rapl:0", "package-0", 990, "not a number\n")
+        meter = sensors.Rapl(self.root)
+        meter.energy_uj()
+        self.write(counter, "15\n")
+        self.assertIsNone(meter.energy_uj())
+
+    def test_a_counter_that_went_away_gives_none(self):
+        counter = self.domain("intel-rapl:0", "package-0", 990)
+        meter = sensors.Rapl(self.root)
+        os.remove(counter)
+        self.assertIsNone(meter.energy_uj())
+
+    def test_without_a_sensor_the_reason_names_what_was_looked_for(self):
+        reason = sensors.Rapl(self.root).reason
+        self.assertIn("no sensor found", reason)
+        self.assertIn(os.path.join(self.root, "class/powercap/intel-rapl*"), reason)
+
+    def test_a_counter_that_may_not_be_read_says_so(self):
+        counter = self.domain("intel-rapl:0", "package-0", 990)
+        os.remove(counter)
+        os.makedirs(counter)  # unreadable for root too
+        self.assertIn("cannot be read", sensors.Rapl(self.root).reason)
+
+
+class MachineTest(Tree):
+    def test_clocks_and_temperatures_come_with_their_units(self):
+        self.write("devices/system/cpu/cpu0/cpufreq/scaling_governor", "performance\n")
+        self.write("devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "1416000\n")
+        self.write("devices/system/cpu/cpu0/cpufreq/scaling_max_freq", "unknown\n")
+        self.write("class/thermal/thermal_zone0/temp", "48750\n")
+        self.write("class/thermal/thermal_zone0/type", "soc-thermal\n")
+        self.write("class/thermal/thermal_zone1/temp", "\n")
+        self.assertEqual(sensors.clocks(self.root), {"cpu0": {"governor": "performance", "khz": 1416000}})
+        self.assertEqual(sensors.temperatures(self.root), {"thermal_zone0 soc-thermal": 48750})
+
+    def test_the_high_water_mark_is_read_in_bytes_or_is_none(self):
+        self.assertIsNone(sensors.high_water_bytes(self.root))
+        self.write("self/status", "Name:\tpython3\nVmPeak:\t  999 kB\nVmHWM:\t   61120 kB\nVmRSS:\t 5 kB\n")
+        self.assertEqual(sensors.high_water_bytes(self.root), 61120 * 1024)
+
+    def test_an_x86_processor_is_named_and_an_arm_one_described(self):
+        self.assertEqual(facts.cpu_model(self.write("x86", "processor\t: 0\nmodel name\t: AMD EPYC\n")), "AMD EPYC")
+        arm = "".join("processor: {}\nCPU part\t: {}\n".format(i, part) for i, part in enumerate(["0xd03"] * 4 + ["0xd08"] * 2))
+        self.assertIn("4x 0xd03 2x 0xd08", facts.cpu_model(self.write("arm", arm)))
+
+
+if __name__ == "__main__":
+    unittest.main()
