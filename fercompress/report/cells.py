@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fercompress.records import Doubt
-from fercompress.report.record import Row
+from fercompress.report.record import ReportInput, Row
 from fercompress.report.units import interval_text
 
 
@@ -25,11 +25,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """heads: one title per column; notes: numbered from 1, as `Cell.marks` names them; numeric: columns after the first are right-aligned."""
+    """heads: one per column, their marks hold for every line; notes: what the marks 1, 2, ... say; numeric: all but the first column right-aligned"""
 
     name: str
     caption: str
-    heads: tuple[str, ...]
+    heads: tuple[Cell, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
     numeric: bool = True
@@ -43,6 +43,13 @@ class Notes:
 
     def mark(self, text: str) -> int:
         return self._numbers.setdefault(text, len(self._numbers) + 1)
+
+    def shared(self, title: str, column: Sequence[Cell]) -> tuple[Cell, list[Cell]]:
+        """A column's head and cells, with the marks that every cell has moved to the head: said once, read at once."""
+        counted = [set(cell.marks) for cell in column if cell.style != "self"]
+        common = set.intersection(*counted) if len(counted) > 1 else set()
+        cells = [replace(cell, marks=tuple(mark for mark in cell.marks if mark not in common)) for cell in column]
+        return Cell(title, marks=tuple(sorted(common))), cells
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -58,9 +65,9 @@ class Column:
     show: Callable[[Any], str]
     interval: str = ""
     percent: bool = False
-    sub: Callable[[Row], str] = field(default=lambda _row: "")
+    sub: Callable[[ReportInput, Row], str] = field(default=lambda _given, _row: "")
 
-    def cell(self, row: Row, notes: Notes) -> Cell:
+    def cell(self, given: ReportInput, row: Row, notes: Notes) -> Cell:
         marks = tuple(notes.mark(f"Doubt: {doubt}") for doubt in doubts_on(row, self.key))
         value = row.get(self.key)
         if value is None:
@@ -74,7 +81,7 @@ class Column:
             else:
                 parts.append(interval_text(bounds, percent=self.percent))
                 exact += f", {self.interval} = [{bounds[0]}, {bounds[1]}]"
-        if more := self.sub(row):
+        if more := self.sub(given, row):
             parts.append(more)
         return Cell(self.show(value), ", ".join(parts), exact, marks)
 
@@ -93,6 +100,8 @@ WEAKENS: dict[str, tuple[str, ...]] = {
     Doubt.DRIFT: _LATENCIES,
     Doubt.BUSY_HOST: _LATENCIES,
     Doubt.ONE_SEED: ("accuracy", "accuracy_drop"),
+    Doubt.FEW_PEOPLE: ("accuracy",),
+    Doubt.INCOMPLETE: ("accuracy", *_SPEEDUPS),
     Doubt.SIMULATED: ("accuracy",),
 }
 
@@ -105,7 +114,7 @@ def doubts_on(row: Row, key: str) -> list[str]:
 def markdown(table: Table) -> str:
     """A pipe table (GitHub's dialect) and its notes below it."""
     lines = [
-        _line(table.heads),
+        _line([_markdown_cell(head) for head in table.heads]),
         "|" + "|".join([":---", *("---:" if table.numeric else ":---" for _ in table.heads[1:])]) + "|",
         *(_line([_markdown_cell(cell) for cell in row]) for row in table.rows),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -11,7 +11,8 @@ import pandas as pd
 Row = Mapping[str, Any]
 
 TIMINGS = ("variant", "target", "round", "position", "extractor_ns", "predictor_ns", "clip_ns")
-PREDICTIONS = ("variant", "seed", "fold", "clip_id", "subject", "label", "predicted")
+PREDICTIONS = ("variant", "target", "seed", "fold", "clip_id", "cluster", "label", "predicted")
+DATA = ("name", "simulated", "fingerprint", "classes", "left_out", "folds")
 
 
 @dataclass(frozen=True)
@@ -19,14 +20,17 @@ class ReportInput:
     """One finished run.
 
     rows: the rows of summary.json, one per variant and target; a null has its reason in row["reasons"][column]
-    timings: one line per timed clip of the latency pass, columns TIMINGS, in nanoseconds
-    predictions: one line per test clip, seed and fold of the accuracy pass on the first target, columns PREDICTIONS;
-        label and predicted are indices into data["classes"]
-    manifests: the manifest.json of every variant's measured bundle
-    data: name, simulated (bool), fingerprint (sha256), classes (names), parts ({"train": clips, ...}), left_out (list of {"clip", "reason"})
-    host: {target: {fact: value}}, shown as given
+    timings: one line per timed clip of the latency pass, columns TIMINGS (others are ignored), in nanoseconds
+    predictions: one line per test clip, seed, fold and target of the accuracy pass, columns PREDICTIONS;
+        label and predicted are indices into data["classes"], predicted is -1 where there was no answer
+    manifests: variant -> the manifest.json of its timed bundle
+    data: name, simulated (bool), fingerprint (sha256), classes (names), left_out (how many clips),
+        folds (list of {"name", "train", "validation", "test"})
+    host: target -> {fact: value}, shown as given
     settings: how it was measured ({"rounds": 6, ...}), shown as given
-    faults: blocks that failed or were excluded: variant, target, pass, status, reason
+    faults: blocks that failed or were excluded: {"variant", "target", "pass", "status", "reason"}
+    left_out: the clips that a reader did not use: {"clip", "reason"}
+    simulated_targets: targets whose timings no real machine took
     """
 
     study: str
@@ -39,8 +43,10 @@ class ReportInput:
     manifests: Mapping[str, Mapping[str, Any]]
     data: Mapping[str, Any]
     host: Mapping[str, Mapping[str, Any]]
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any]
     faults: Sequence[Row] = ()
+    left_out: Sequence[Row] = ()
+    simulated_targets: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.rows:
@@ -48,14 +54,41 @@ class ReportInput:
         for name, frame, columns in (("timings", self.timings, TIMINGS), ("predictions", self.predictions, PREDICTIONS)):
             if missing := [column for column in columns if column not in frame.columns]:
                 raise ValueError(f"{name} lacks the columns {', '.join(missing)}")
-        if missing := [key for key in ("name", "simulated", "fingerprint", "classes", "parts", "left_out") if key not in self.data]:
+        if missing := [key for key in DATA if key not in self.data]:
             raise ValueError(f"data lacks {', '.join(missing)}")
         if missing := sorted({row["variant"] for row in self.rows} - set(self.manifests)):
             raise ValueError(f"manifests lacks {', '.join(missing)}")
 
+    @classmethod
+    def from_summary(
+        cls,
+        summary: Mapping[str, Any],
+        timings: pd.DataFrame,
+        predictions: pd.DataFrame,
+        manifests: Mapping[str, Mapping[str, Any]],
+        host: Mapping[str, Mapping[str, Any]],
+        faults: Sequence[Row] = (),
+        left_out: Sequence[Row] = (),
+        simulated_targets: Sequence[str] = (),
+    ) -> ReportInput:
+        """summary: what summary.json holds (study, title, created, baseline, data, rows, config)."""
+        return cls(
+            summary["study"], summary["title"], summary["created"], summary["baseline"], summary["rows"], timings, predictions, manifests,
+            summary["data"], host, summary["config"].get("measure", {}), faults, left_out, simulated_targets,
+        )  # fmt: skip
+
     @property
     def targets(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(row["target"] for row in self.rows))
+
+    @property
+    def clip_word(self) -> str:
+        """Goes before "clips" wherever a figure rests on them."""
+        return "simulated " if self.data["simulated"] else ""
+
+    def timing_word(self, target: str) -> str:
+        """Goes before every timing of the target."""
+        return "simulated " if target in self.simulated_targets else ""
 
     def on(self, target: str) -> list[Row]:
         """The rows of one target, in the study's order."""
@@ -68,7 +101,7 @@ class ReportInput:
         return list(self.manifests[variant].get("recipe", ()))
 
     def family(self, variant: str) -> str:
-        """"dense", "tensor train" or "control": which colour a variant has."""
+        """ "dense", "tensor train" or "control": which colour a variant has."""
         kinds = {step["step"] for step in self.recipe(variant)}
         if kinds & {"bottleneck", "small-dense"}:
             return "control"

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from fercompress.errors import DiskFullError, ResultsError
 from fercompress.report import cells, figures, paper, story, tables
-from fercompress.report.figures import Picture
+from fercompress.report.canvas import Picture
 from fercompress.report.record import ReportInput
 from fercompress.report.story import Story
 
@@ -50,18 +50,8 @@ def render(given: ReportInput, out: Path) -> list[Path]:
 
 
 def _pictures(given: ReportInput, told: Story) -> list[Picture]:
-    target = told.target
-    suffix = "" if len(given.targets) == 1 else "-" + re.sub(r"[^A-Za-z0-9._-]+", "_", target)
-    drawn = [
-        figures.accuracy_against(given, target, "stored_bytes", suffix),
-        figures.accuracy_against(given, target, "latency_clip_p50_ns", suffix),
-        *(figures.latencies(given, target, stage, suffix) for stage in ("clip", "predictor", "extractor")),
-        figures.sizes(given, target, suffix),
-        figures.memory(given, target, suffix),
-    ]
-    if target == given.targets[0]:
-        drawn += [figures.confusion(given, name) for name in dict.fromkeys([given.baseline, _compared(given, told)])]
-    return [picture for picture in drawn if picture is not None]
+    suffix = "" if len(given.targets) == 1 else "-" + re.sub(r"[^A-Za-z0-9._-]+", "_", told.target)
+    return figures.chosen(given, told.target, list(dict.fromkeys([given.baseline, _compared(given, told)])), suffix)
 
 
 def _compared(given: ReportInput, told: Story) -> str:
@@ -101,7 +91,7 @@ def _environment() -> Environment:
 
 def _bold(sentence: str) -> Markup:
     """Escaped first, so that a name cannot bring markup along."""
-    return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(sentence))))  # noqa: S704
+    return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(sentence))))
 
 
 def _data_uri(svg: bytes) -> str:

@@ -3,55 +3,63 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fercompress.report.cells import Cell, Column, Notes, Table
+from fercompress.report.cells import Cell, Column, Notes, Table, reason
+from fercompress.report.pairs import Change, accuracy_change, latency_interval, speedup
 from fercompress.report.record import ReportInput, Row
 from fercompress.report.units import (
     bytes_text,
     count_text,
+    interval_text,
     percent_text,
     points_text,
     ratio_text,
     seconds_text,
+    time_interval_text,
     time_text,
     watts_text,
 )
 
 
-def _n_clips(row: Row) -> str:
+def _n_clips(_: ReportInput, row: Row) -> str:
     return f"n = {count_text(row['n_clips'])}"
 
 
-def _limit(row: Row) -> str:
+def _limit(_: ReportInput, row: Row) -> str:
     limit = row.get("accuracy_drop_limit95")
-    return "" if limit is None else f"not worse than {points_text(-limit)}"
+    return "" if limit is None else f"not worse than {_drop(limit)}"
 
 
-def _smaller(row: Row) -> str:
+def _smaller(_: ReportInput, row: Row) -> str:
     ratio = row.get("ratio_model_bytes")
     return "" if ratio is None or ratio == 1 else f"{ratio_text(ratio)} smaller"
 
 
-def _p90(row: Row) -> str:
-    value = row.get("latency_clip_p90_ns")
-    return "p90 n/a" if value is None else f"p90 {time_text(value)}"
+def _latency(stage: str) -> Callable[[ReportInput, Row], str]:
+    """The interval over rounds and the number of blocks."""
+
+    def sub(given: ReportInput, row: Row) -> str:
+        bounds = latency_interval(given, row["target"], row["variant"], stage)
+        return f"{'no interval' if bounds is None else time_interval_text(bounds)}, {count_text(row['blocks'])} blocks"
+
+    return sub
 
 
-def _drop(share: float) -> str:
-    return points_text(-share)
+def _timed_clips(_: ReportInput, row: Row) -> str:
+    return "" if row.get("timed_clips") is None else f"n = {count_text(row['timed_clips'])}"
 
 
-
-def _seeds(value: Any) -> str:
-    return str(value) if isinstance(value, int) else str(len(value))
+def _drop(points: float) -> str:
+    """accuracy_drop is in points, positive where accuracy was lost; shown as a change."""
+    return points_text(-points / 100)
 
 
 ACCURACY = Column("accuracy", "Accuracy", percent_text, "accuracy_ci95", percent=True, sub=_n_clips)
 DROP = Column("accuracy_drop", "Against baseline, points", _drop, sub=_limit)
 STORED = Column("stored_bytes", "Stored", bytes_text, sub=_smaller)
-CLIP = Column("latency_clip_p50_ns", "Latency per clip", time_text, sub=_p90)
+CLIP = Column("latency_clip_p50_ns", "Latency per clip", time_text, sub=_latency("clip"))
 SPEEDUP_CLIP = Column("speedup_clip", "Clip speed-up", ratio_text, "speedup_clip_ci95")
 SPEEDUP_EXTRACTOR = Column("speedup_extractor", "Extractor speed-up", ratio_text, "speedup_extractor_ci95")
 SPEEDUP_PREDICTOR = Column("speedup_predictor", "Predictor speed-up", ratio_text, "speedup_predictor_ci95")
@@ -59,17 +67,16 @@ PEAK = Column("memory_peak_bytes", "Peak memory", bytes_text)
 
 MAIN = (ACCURACY, DROP, STORED, CLIP, SPEEDUP_CLIP, SPEEDUP_PREDICTOR, PEAK)
 SPEED = (
-    Column("latency_extractor_p50_ns", "Extractor p50", time_text),
+    Column("latency_extractor_p50_ns", "Extractor p50", time_text, sub=_latency("extractor")),
     SPEEDUP_EXTRACTOR,
-    Column("latency_predictor_p50_ns", "Predictor p50", time_text),
+    Column("latency_predictor_p50_ns", "Predictor p50", time_text, sub=_latency("predictor")),
     SPEEDUP_PREDICTOR,
-    Column("latency_clip_p50_ns", "Clip p50", time_text),
-    Column("latency_clip_p90_ns", "Clip p90", time_text),
+    Column("latency_clip_p50_ns", "Clip p50", time_text, sub=_latency("clip")),
+    Column("latency_clip_p90_ns", "Clip p90", time_text, sub=_timed_clips),
     SPEEDUP_CLIP,
-    Column("blocks", "Blocks", count_text),
 )
 SIZE = (
-    Column("params", "Numbers stored", count_text),
+    Column("params", "Parameters", count_text),
     Column("ratio_tt_params", "TT'd matrices only", ratio_text),
     Column("ratio_lstm_params", "Whole LSTM", ratio_text),
     Column("ratio_model_params", "Whole model", ratio_text),
@@ -83,7 +90,7 @@ ACCURACIES = (
     Column("accuracy_last_epoch", "Last epoch", percent_text),
     Column("majority_share", "Largest class", percent_text),
     Column("chance", "Chance", percent_text),
-    Column("seeds", "Seeds", _seeds),
+    Column("seeds", "Seeds", count_text),
     Column("train_epoch_s", "Training per epoch", seconds_text),
 )
 COSTS = (
@@ -98,20 +105,24 @@ COSTS = (
 def variants(given: ReportInput, target: str, columns: Sequence[Column], name: str, caption: str) -> Table:
     """One line per variant of a target, one column per summary column."""
     notes = Notes()
-    rows = [(variant_cell(given, row["variant"]), *(_comparing(column, given, row, notes) for column in columns)) for row in given.on(target)]
-    return Table(name, caption, ("Variant", *(column.title for column in columns)), tuple(rows), notes.texts)
+    rows = given.on(target)
+    filled = [notes.shared(column.title, [_comparing(column, given, row, notes) for row in rows]) for column in columns]
+    names = [variant_cell(given, row["variant"], with_family=name == "main") for row in rows]
+    return Table(
+        name, caption, (Cell("Variant"), *(head for head, _ in filled)), tuple(zip(names, *(cells for _, cells in filled), strict=True)), notes.texts
+    )
 
 
-def variant_cell(given: ReportInput, variant: str) -> Cell:
-    kind = "baseline" if variant == given.baseline else given.family(variant)
-    return Cell(variant, sub=kind, style=f"family {kind.replace(' ', '-')}")
+def variant_cell(given: ReportInput, variant: str, with_family: bool = False) -> Cell:
+    kind = given.family(variant)
+    return Cell(variant, sub=("baseline" if variant == given.baseline else kind) if with_family else "", style=f"family {kind.replace(' ', '-')}")
 
 
 def _comparing(column: Column, given: ReportInput, row: Row, notes: Notes) -> Cell:
     """The baseline against itself is 1 or 0 by definition: a dash says so better than a number or a missing value would."""
     if row["variant"] == given.baseline and (column.key.startswith(("speedup_", "ratio_")) or column.key == "accuracy_drop"):
         return Cell("—", exact="the baseline itself", style="self")
-    return column.cell(row, notes)
+    return column.cell(given, row, notes)
 
 
 def steps(given: ReportInput, target: str) -> Table:
@@ -129,41 +140,52 @@ def steps(given: ReportInput, target: str) -> Table:
             (
                 Cell(f"{parent} → {name}"),
                 Cell("; ".join(step_text(step) for step in added), style="words"),
-                _change(rows[parent], rows[name], "accuracy", lambda old, new: f"{points_text(new - old)} points"),
-                _change(rows[parent], rows[name], "stored_bytes", _gain("smaller", "larger")),
-                _change(rows[parent], rows[name], "latency_predictor_p50_ns", _gain("faster", "slower")),
-                _change(rows[parent], rows[name], "latency_extractor_p50_ns", _gain("faster", "slower")),
-                _change(rows[parent], rows[name], "latency_clip_p50_ns", _gain("faster", "slower")),
+                _points(accuracy_change(given, target, parent, name)),
+                _smaller_cell(rows[parent], rows[name]),
+                *(_faster_cell(speedup(given, target, parent, name, stage)) for stage in ("predictor", "extractor", "clip")),
             )
         )
-    heads = ("From → to", "Step added", "Accuracy", "Stored", "Predictor", "Extractor", "Clip")
-    return Table("steps", "What each step bought: ratios of the two variants' figures, without intervals", heads, tuple(lines))
+    heads = ("From → to", "Step added", "Accuracy, points", "Stored", "Predictor", "Extractor", "Clip")
+    return Table(
+        "steps", "What each step bought: the variant against the one that it extends, paired, with 95 % intervals", _heads(*heads), tuple(lines)
+    )
+
+
+def _heads(*titles: str) -> tuple[Cell, ...]:
+    return tuple(map(Cell, titles))
 
 
 def _canonical(step: Mapping[str, Any]) -> str:
     return json.dumps(step, sort_keys=True, default=str)
 
 
-def _change(old: Row, new: Row, key: str, show: Callable[[float, float], str]) -> Cell:
-    if old.get(key) is None or new.get(key) is None:
-        return Cell("n/a", missing=True)
-    return Cell(show(old[key], new[key]), exact=f"{key}: {old[key]} → {new[key]}")
+def _points(change: Change | None) -> Cell:
+    if change is None:
+        return Cell("n/a", exact="no clips of both variants on this target", missing=True)
+    bounds = "no interval" if change.interval is None else interval_text(change.interval, percent=True)
+    return Cell(points_text(change.value), bounds, exact=f"{100 * change.value} points", style="" if change.sign else "self")
 
 
-def _gain(better: str, worse: str) -> Callable[[float, float], str]:
-    def show(old: float, new: float) -> str:
-        ratio = old / new
-        if 0.98 < ratio < 1 / 0.98:
-            return "the same"
-        return f"{ratio_text(max(ratio, 1 / ratio))} {better if ratio > 1 else worse}"
+def _smaller_cell(old: Row, new: Row) -> Cell:
+    if not old.get("stored_bytes") or not new.get("stored_bytes"):
+        return Cell("n/a", exact=reason(new, "stored_bytes"), missing=True)
+    ratio = old["stored_bytes"] / new["stored_bytes"]
+    word = "smaller" if ratio >= 1 else "larger"
+    return Cell(f"{ratio_text(max(ratio, 1 / ratio))} {word}", exact=f"{old['stored_bytes']} → {new['stored_bytes']} bytes")
 
-    return show
+
+def _faster_cell(change: Change | None) -> Cell:
+    if change is None:
+        return Cell("n/a", exact="no rounds with both variants on this target", missing=True)
+    if change.interval is None:
+        return Cell(ratio_text(change.value), "no interval", exact=f"{change.value}")
+    return Cell(ratio_text(change.value), interval_text(change.interval), exact=f"{change.value}", style="" if change.sign else "self")
 
 
 def step_text(step: Mapping[str, Any]) -> str:
-    """One step of a recipe as words: "tensor-train rank 4"."""
+    """One step of a recipe as words: "tensor-train: rank 4, part both"."""
     shown = [f"{key.replace('_', ' ')} {value}" for key, value in step.items() if key != "step" and value is not None]
-    return " ".join([str(step["step"]), ", ".join(shown)]).strip()
+    return f"{step['step']}: {', '.join(shown)}"
 
 
 def recipes(given: ReportInput) -> Table:
@@ -179,7 +201,7 @@ def recipes(given: ReportInput) -> Table:
                 Cell(f"{manifest.get('engine', '?')}, opset {manifest.get('opset', '?')}", sub=versions, style="words"),
             )
         )
-    return Table("recipes", "How each variant was made", ("Variant", "Recipe", "Way", "Engine"), tuple(rows), numeric=False)
+    return Table("recipes", "How each variant was made", _heads("Variant", "Recipe", "Way", "Engine"), tuple(rows), numeric=False)
 
 
 def layers(given: ReportInput, variant: str) -> Table | None:
@@ -189,7 +211,7 @@ def layers(given: ReportInput, variant: str) -> Table | None:
         return None
     keys = list(dict.fromkeys(key for entry in entries for key in entry))
     rows = tuple(tuple(Cell(_plain(entry.get(key))) for key in keys) for entry in entries)
-    return Table(f"layers-{variant}", f"Layers of {variant}", tuple(key.replace("_", " ") for key in keys), rows)
+    return Table(f"layers-{variant}", f"Layers of {variant}", _heads(*(key.replace("_", " ") for key in keys)), rows)
 
 
 def _plain(value: Any) -> str:
@@ -198,28 +220,46 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return count_text(value)
+        return str(value) if abs(value) < 10_000 else count_text(value)
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
-        return "×".join(map(str, value))
+        return ("×" if all(isinstance(part, int) for part in value) else ", ").join(map(str, value))
     return str(value)
 
 
 def provenance(given: ReportInput) -> Table:
     """Where the numbers come from: data, target, settings."""
     data = given.data
-    parts = ", ".join(f"{name} {count_text(count)}" for name, count in data["parts"].items())
+    folds = "; ".join(f"{fold['name']}: {_parts(fold)}" for fold in data["folds"])
     facts: list[tuple[str, str]] = [
         ("Study", given.study),
         ("Made", given.created_utc),
-        ("Data", f"{data['name']}{' (simulated)' if data['simulated'] else ''}: {parts} clips; {len(data['left_out'])} left out"),
+        ("Data", f"{data['name']}{', simulated' if data['simulated'] else ''}; clips left out: {data['left_out']}"),
+        ("Clips per fold", folds),
         ("Data fingerprint", str(data["fingerprint"])),
         ("Classes", ", ".join(map(str, data["classes"]))),
-        *((str(key).replace("_", " ").capitalize(), _plain(value)) for key, value in given.settings.items()),
-        *((f"{target}: {str(key).replace('_', ' ')}", _plain(value)) for target, known in given.host.items() for key, value in known.items()),
+        *((f"Measuring: {_words(key)}", _plain(value)) for key, value in given.settings.items()),
+        *((f"{target}: {_words(key)}", value) for target, known in given.host.items() for key, value in _flat(known)),
     ]
-    return Table("provenance", "Where these numbers come from", ("Fact", "Value"), tuple((Cell(key), Cell(value, style="words")) for key, value in facts), numeric=False)
+    rows = tuple((Cell(key), Cell(value, style="words")) for key, value in facts)
+    return Table("provenance", "Where these numbers come from", _heads("Fact", "Value"), rows, numeric=False)
+
+
+def _parts(fold: Mapping[str, Any]) -> str:
+    return ", ".join(f"{count_text(fold[part])} {part}" for part in ("train", "validation", "test"))
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key} ")
+        else:
+            yield prefix + key, _plain(value)
 
 
 def faults(given: ReportInput) -> Table | None:
@@ -228,11 +268,11 @@ def faults(given: ReportInput) -> Table | None:
         return None
     keys = ("variant", "target", "pass", "status", "reason")
     rows = tuple(tuple(Cell(str(fault.get(key, "")), style="words") for key in keys) for fault in given.faults)
-    return Table("faults", "Blocks that failed or were excluded", tuple(key.capitalize() for key in keys), rows, numeric=False)
+    return Table("faults", "Blocks that failed or were excluded", _heads(*(key.capitalize() for key in keys)), rows, numeric=False)
 
 
 def left_out(given: ReportInput) -> Table | None:
-    if not given.data["left_out"]:
+    if not given.left_out:
         return None
-    rows = tuple((Cell(str(clip["clip"])), Cell(str(clip["reason"]), style="words")) for clip in given.data["left_out"])
-    return Table("left-out", "Clips that were left out", ("Clip", "Reason"), rows, numeric=False)
+    rows = tuple((Cell(str(clip["clip"])), Cell(str(clip["reason"]), style="words")) for clip in given.left_out)
+    return Table("left-out", "Clips that were left out", _heads("Clip", "Reason"), rows, numeric=False)

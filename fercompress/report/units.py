@@ -54,7 +54,26 @@ def points_text(share: float) -> str:
 
 def interval_text(bounds: Sequence[float], *, percent: bool = False) -> str:
     low, high = bounds
-    return f"[{100 * low:.1f}, {100 * high:.1f}]" if percent else f"[{three(low)}, {three(high)}]"
+    text = f"[{100 * low:.1f}, {100 * high:.1f}]" if percent else f"[{three(low)}, {three(high)}]"
+    return text.replace("-", MINUS)
+
+
+def faster_text(ratio: float, bounds: Sequence[float] | None) -> str:
+    """ "6.02× [5.71, 6.30] faster", "1.30× [1.25, 1.36] slower", or that the interval holds 1."""
+    if bounds is None:
+        return f"{ratio_text(max(ratio, 1 / ratio))} {'faster' if ratio >= 1 else 'slower'} (no interval)"
+    if bounds[0] > 1:
+        return f"{ratio_text(ratio)} {interval_text(bounds)} faster"
+    if bounds[1] < 1:
+        return f"{ratio_text(1 / ratio)} {interval_text((1 / bounds[1], 1 / bounds[0]))} slower"
+    return f"as fast as far as can be told, {ratio_text(ratio)} {interval_text(bounds)}"
+
+
+def time_interval_text(bounds_ns: Sequence[float]) -> str:
+    """Both bounds in the unit of the larger one: "[6.21, 6.40] ms"."""
+    unit = time_text(bounds_ns[1]).rpartition(" ")[2]
+    factor = {"s": 1e9, "ms": 1e6, "µs": 1e3, "ns": 1.0}[unit]
+    return f"{interval_text([bound / factor for bound in bounds_ns])} {unit}"
 
 
 def _scaled(value: float, units: Sequence[tuple[str, float]]) -> str:

@@ -1,0 +1,81 @@
+"""Two variants of one run beside each other: paired changes with 95 % intervals out of the clips and rounds that both saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from fercompress import stats
+from fercompress.report.record import ReportInput
+
+TWO_SIDED = 0.975  # each of the two one-sided limits of a 95 % interval
+
+
+@dataclass(frozen=True)
+class Change:
+    """value: the estimate; interval: two-sided 95 %, None where the sample is too small; none: the value that means "no change" """
+
+    value: float
+    interval: tuple[float, float] | None
+    none: float
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval lies wholly above or below `none`, else 0: not told apart."""
+        if self.interval is None:
+            return 0
+        return int(self.interval[0] > self.none) - int(self.interval[1] < self.none)
+
+
+def accuracy_change(given: ReportInput, target: str, old: str, new: str) -> Change | None:
+    """Accuracy of `new` less that of `old` (shares), over the same seeds and clips; None where there are no such clips."""
+    before, after = (_scores(given, target, name) for name in (old, new))
+    seeds, clips = before.index.intersection(after.index), before.columns.intersection(after.columns)
+    if seeds.empty or clips.empty:
+        return None
+    facts = given.predictions.drop_duplicates("clip_id").set_index("clip_id")
+    clusters = facts.loc[clips, "cluster"].astype(str).tolist()
+    one, other = (table.loc[seeds, clips].to_numpy(dtype=np.float64) for table in (before, after))
+    unseen = np.isnan(one) | np.isnan(other)
+    one, other = np.where(unseen, np.nan, one), np.where(unseen, np.nan, other)
+    drop, gain = stats.drop_limit(one, other, clusters, TWO_SIDED), stats.drop_limit(other, one, clusters, TWO_SIDED)
+    return Change(stats.seed_mean(other - one), (-drop, gain), 0.0)
+
+
+def _scores(given: ReportInput, target: str, variant: str) -> pd.DataFrame:
+    """1 right, 0 wrong, by seed (rows) and clip (columns), NaN unseen."""
+    frame = given.predictions
+    frame = frame[(frame["variant"] == variant) & (frame["target"] == target)]
+    return frame.assign(right=(frame["label"] == frame["predicted"]).astype(float)).pivot_table(index="seed", columns="clip_id", values="right")
+
+
+def speedup(given: ReportInput, target: str, old: str, new: str, stage: str) -> Change | None:
+    """How many times faster `new` is than `old` in a stage: paired by round, as the rows' speed-ups over the baseline are."""
+    before, after = (_round_logs(given, target, name, stage) for name in (old, new))
+    ratios = np.array([before[round_] - after[round_] for round_ in before.keys() & after.keys()])
+    if not len(ratios):
+        return None
+    return Change(float(np.exp(stats.hodges_lehmann(ratios))), _exp(stats.signed_rank_interval(ratios)), 1.0)
+
+
+def latency_interval(given: ReportInput, target: str, variant: str, stage: str) -> tuple[float, float] | None:
+    """95 % interval of a variant's latency over rounds, in nanoseconds; None below six rounds."""
+    logs = _round_logs(given, target, variant, stage)
+    return _exp(stats.signed_rank_interval(list(logs.values()))) if logs else None
+
+
+def _exp(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
+    return None if bounds is None else (float(np.exp(bounds[0])), float(np.exp(bounds[1])))
+
+
+def _round_logs(given: ReportInput, target: str, variant: str, stage: str) -> dict[int, float]:
+    """A round's value: the mean of the log medians of its two mirrored blocks, which cancels a steady drift; rounds with one block have none."""
+    frame = given.timings
+    frame = frame[(frame["variant"] == variant) & (frame["target"] == target)]
+    blocks: dict[int, list[float]] = {}
+    medians = frame.groupby(["round", "position"])[f"{stage}_ns"].median()
+    for round_, median in zip(medians.index.get_level_values("round"), medians.to_numpy(dtype=np.float64), strict=True):
+        blocks.setdefault(int(round_), []).append(float(np.log(median)))
+    return {round_: float(np.mean(logs)) for round_, logs in blocks.items() if len(logs) > 1}
