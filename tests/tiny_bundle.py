@@ -7,30 +7,32 @@ import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from fercompress.records import Bundle, Clips, Preprocess, Size, UInt8
+from fercompress.records import Bundle, Clips, Float32, Preprocess, Size, UInt8
 
 FRAMES, SIDE, FEATURES, CLASSES = 3, 4, 5, ("calm", "glad", "sad")
 PREPROCESS = Preprocess(mean=0.4, std=0.25, difference=True)
 SIZE = Size(0, 0, 10, 10, 20, 30, 30, 100, 200)
 
 
-def weights(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def weights(seed: int = 0) -> tuple[Float32, Float32]:
     """float32 (2 * SIDE * SIDE, FEATURES) and (FEATURES, classes)"""
     rng = np.random.default_rng(seed)
     return rng.normal(size=(2 * SIDE * SIDE, FEATURES)).astype(np.float32), rng.normal(size=(FEATURES, len(CLASSES))).astype(np.float32)
 
 
-def logits_by_numpy(frames: UInt8, seed: int = 0) -> np.ndarray:
-    """frames: uint8 (N, T, H, W); returns (N, classes), in float64 from the preprocessed float32"""
-    first, second = weights(seed)
+def logits_by_numpy(frames: UInt8, extractor: Float32 | None = None, predictor: Float32 | None = None) -> npt.NDArray[np.float64]:
+    """frames: uint8 (N, T, H, W); weights: of seed 0 where not given; returns (N, classes), in float64 from the preprocessed float32"""
+    first = weights(0)[0] if extractor is None else extractor
+    second = weights(0)[1] if predictor is None else predictor
     pixels = PREPROCESS(frames).astype(np.float64)
     return pixels.reshape(len(frames), FRAMES, -1).dot(first).mean(axis=1).dot(second)
 
 
-def _graph(nodes: list[onnx.NodeProto], weight: np.ndarray, source: tuple[str, list[int]], target: tuple[str, list[int]]) -> bytes:
+def _graph(nodes: list[onnx.NodeProto], weight: Float32, source: tuple[str, list[int]], target: tuple[str, list[int]]) -> bytes:
     graph = helper.make_graph(
         nodes, "tiny",
         [helper.make_tensor_value_info(source[0], TensorProto.FLOAT, source[1])],
@@ -43,9 +45,16 @@ def _graph(nodes: list[onnx.NodeProto], weight: np.ndarray, source: tuple[str, l
 
 
 def write(
-    folder: Path, variant: str = "tiny", seed: int = 0, predictor_scale: float = 1.0, extractor_seed: int | None = None, engine: str = "onnxruntime"
+    folder: Path,
+    variant: str = "tiny",
+    seed: int = 0,
+    *,
+    extractor_seed: int | None = None,
+    predictor_scale: float = 1.0,
+    engine: str = "onnxruntime",
+    graph_key: str = "tiny",
 ) -> Bundle:
-    """extractor_seed: of the extractor's weights alone, so that variants can share an extractor file; predictor_scale: 0 gives all-zero logits"""
+    """extractor_seed: of the extractor's weights alone, so that variants can share its file; predictor_scale: 0 gives all-zero logits"""
     folder.mkdir(parents=True)
     first = weights(seed if extractor_seed is None else extractor_seed)[0]
     second = weights(seed)[1] * np.float32(predictor_scale)
@@ -62,7 +71,7 @@ def write(
     for name, data in files.items():
         (folder / name).write_bytes(data)
     manifest = {
-        "schema": 1, "variant": variant, "engine": engine, "graph_key": "tiny", "recipe": [], "way": "made by hand",
+        "schema": 1, "variant": variant, "engine": engine, "graph_key": graph_key, "recipe": [], "way": "made by hand",
         "files": {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()},
         "extractor": {
             "file": "extractor.onnx",

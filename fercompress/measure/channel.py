@@ -83,7 +83,7 @@ class LocalChannel:
             place.unlink(missing_ok=True)
             part.replace(place)
         except OSError as error:
-            raise _target_error(f"cannot put {local} to {place}", error) from error
+            raise target_error(f"cannot put {local} to {place}", error) from error
 
     def get(self, remote: str, local: Path) -> None:
         place = self._place(remote)
@@ -96,7 +96,7 @@ class LocalChannel:
         except FileNotFoundError as error:
             raise AgentError(f"{place}: the target has no such file") from error
         except OSError as error:
-            raise _target_error(f"cannot get {place} to {local}", error) from error
+            raise target_error(f"cannot get {place} to {local}", error) from error
 
     def run(self, argv: list[str], deadline_s: float) -> Completed:
         """raises: TargetTimeoutError past the deadline, after the command and all its children have been killed; AgentError if it cannot start"""
@@ -174,7 +174,7 @@ def end_tree(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
-def _target_error(what: str, error: OSError) -> TargetError:
+def target_error(what: str, error: OSError) -> TargetError:
     if error.errno == errno.ENOSPC:
         return DiskFullError(f"{what}: no space left; free some and run the same command again")
     return TargetError(f"{what}: {error.strerror}")
