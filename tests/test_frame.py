@@ -115,6 +115,6 @@ def test_a_folder_without_results_is_named(tmp_path, name):
 
 def test_a_live_run_can_be_loaded_while_it_is_measured(folder):
     with Store.open(folder / FILE) as store:
-        store.record(dataclasses.replace(toy.memory_block("tt", 7000, round_=1)))
+        store.record(toy.memory_block("tt", 7000, round_=1))
         blocks = load(folder).blocks
         assert blocks[blocks["pass"] == str(Pass.MEMORY)]["memory_peak_bytes"].tolist() == [5000, 5000, 7000]

@@ -387,7 +387,7 @@ def test_a_real_file_of_every_schema_still_opens(tmp_path, version):
     with Store.open(tmp_path / FILE) as opened:
         assert opened.study()["name"] == "toy"
         assert {block.key.pass_ for block in opened.blocks()} == set(Pass)
-        assert len(opened.bundles()) == 2
-        assert len(opened.trainings()) == 2
+        assert len(opened.bundles()) == 4
+        assert len(opened.trainings()) == 4
         assert opened.clips().classes == ("calm", "glad")
         assert opened.record(latency_block(variant="another"))

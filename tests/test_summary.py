@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -283,8 +284,6 @@ def test_rows_exist_before_anything_else_does(store):
 
 
 def test_simulated_clips_are_marked_on_every_row(store):
-    import dataclasses
-
     store.record_study(toy.study())
     store.record_clips(dataclasses.replace(toy.clips(), simulated=True), toy.folds())
     assert all(str(Doubt.SIMULATED) in row["doubts"] for row in rows_of(store).values())
