@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from torch import nn
 
 from fercompress.errors import ModelError
@@ -93,7 +96,8 @@ def _static(model: onnx.ModelProto, frames: npt.NDArray[np.float32], bits: int) 
     wanted = _outputs(model, frames[held_out])
     best, smallest = model, np.inf
     for method in (CalibrationMethod.MinMax, CalibrationMethod.Percentile):
-        with tempfile.TemporaryDirectory() as folder:
+        # Percentile calibration prints its progress: standard output is for results.
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             target = Path(folder) / "int8.onnx"
             quantize_static(
                 _marked(model),
@@ -132,7 +136,7 @@ def _outputs(model: onnx.ModelProto, frames: npt.NDArray[np.float32]) -> npt.NDA
 def _marked(model: onnx.ModelProto) -> onnx.ModelProto:
     """onnxruntime's tools advise to fold and infer shapes first, unless a model says that it was done; ours has nothing to fold."""
     marked = copy.deepcopy(model)
-    helper.set_model_props(marked, {"onnx.infer": "onnxruntime.quant"})
+    add_pre_process_metadata(marked)
     return marked
 
 

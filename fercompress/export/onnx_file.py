@@ -60,9 +60,10 @@ def _traced(module: nn.Module, example: Tensor, input_name: str, output_name: st
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         # The older exporter, on purpose: the newer one writes opset 18 and more only. It says so itself, and that a traced LSTM
-        # has a fixed batch size.
+        # has a fixed batch size; a module that looks at shapes while it runs is fine, because the shapes are fixed.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
         # The older exporter writes into open files too, which the annotation does not say.
         torch.onnx.export(
             module, (example,), cast("str", buffer), dynamo=False, opset_version=OPSET, input_names=[input_name], output_names=[output_name]

@@ -1,0 +1,190 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from fercompress.errors import ModelError, ShapeError
+from fercompress.tt.layers import TTLSTM, TTWeight, only_lstm
+from fercompress.tt.shape import TTShape, asymmetric, balanced
+
+INPUT, HIDDEN = 48, 16
+SHAPES = {
+    "asymmetric, both": (asymmetric(64, 48, 4, last=12), asymmetric(64, 16, 4)),
+    "balanced, both": (balanced(64, 48, 3, cores=3), balanced(64, 16, 3, cores=3)),
+    "input only": (asymmetric(64, 48, 4, last=12), None),
+    "hidden only": (None, asymmetric(64, 16, 4)),
+}
+
+
+@pytest.fixture(params=sorted(SHAPES))
+def layer(request: pytest.FixtureRequest) -> TTLSTM:
+    torch.manual_seed(0)
+    return TTLSTM(INPUT, HIDDEN, *SHAPES[request.param], batch_first=True)
+
+
+def test_outputs_and_state_equal_the_dense_twins(layer: TTLSTM) -> None:
+    sequence, state = torch.randn(3, 7, INPUT), (torch.randn(1, 3, HIDDEN), torch.randn(1, 3, HIDDEN))
+    twin = layer.to_dense()
+    for arguments in ((sequence,), (sequence, state)):
+        states, (hidden, cell) = layer(*arguments)
+        wanted, (wanted_hidden, wanted_cell) = twin(*arguments)
+        torch.testing.assert_close(states, wanted, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(hidden, wanted_hidden, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(cell, wanted_cell, rtol=1e-5, atol=1e-6)
+
+
+def test_a_carried_state_continues_a_sequence_as_if_it_was_never_cut(layer: TTLSTM) -> None:
+    sequence = torch.randn(2, 6, INPUT)
+    whole, last = layer(sequence)
+    first, state = layer(sequence[:, :4])
+    second, final = layer(sequence[:, 4:], state)
+    torch.testing.assert_close(torch.cat([first, second], 1), whole)
+    torch.testing.assert_close(final, last)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_batch_first_and_unbatched_calls_behave_as_nn_lstm(batch_first: bool) -> None:
+    torch.manual_seed(1)
+    layer = TTLSTM(INPUT, HIDDEN, *SHAPES["asymmetric, both"], batch_first=batch_first)
+    twin = layer.to_dense()
+    for sequence in (torch.randn(5, 3, INPUT), torch.randn(5, INPUT)):
+        torch.testing.assert_close(layer(sequence), twin(sequence), rtol=1e-5, atol=1e-6)
+    state = (torch.randn(1, HIDDEN), torch.randn(1, HIDDEN))
+    torch.testing.assert_close(layer(sequence, state), twin(sequence, state), rtol=1e-5, atol=1e-6)
+
+
+def test_full_ranks_reproduce_a_dense_lstm() -> None:
+    dense = nn.LSTM(12, 4, batch_first=True)
+    layer = TTLSTM.from_dense(dense, TTShape((4, 4, 1), (2, 2, 3), (1, 8, 3, 1)), TTShape((4, 4), (2, 2), (1, 8, 1)))
+    sequence = torch.randn(2, 5, 12)
+    torch.testing.assert_close(layer(sequence), dense(sequence), rtol=1e-5, atol=1e-5)
+
+
+def test_the_part_that_is_not_in_tt_form_stays_the_teachers() -> None:
+    dense = nn.LSTM(INPUT, HIDDEN, batch_first=True)
+    layer = TTLSTM.from_dense(dense, SHAPES["input only"][0], None)
+    assert torch.equal(layer.hidden.dense(), dense.weight_hh_l0)
+
+
+def test_decomposing_moves_no_random_numbers() -> None:
+    dense = nn.LSTM(INPUT, HIDDEN)
+    torch.manual_seed(3)
+    wanted = torch.rand(1)
+    torch.manual_seed(3)
+    TTLSTM.from_dense(dense, *SHAPES["asymmetric, both"]).to_dense()
+    assert torch.equal(torch.rand(1), wanted)
+
+
+def test_every_parameter_gets_the_gradient_of_its_dense_twin(layer: TTLSTM) -> None:
+    sequence = torch.randn(3, 7, INPUT)
+    layer(sequence)[0].square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in layer.parameters())
+    twin = layer.to_dense()
+    twin(sequence)[0].square().sum().backward()
+    torch.testing.assert_close(layer.bias.grad, twin.bias_ih_l0.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_through_the_merge_is_right() -> None:
+    torch.manual_seed(0)
+    layer = TTLSTM(6, 2, asymmetric(8, 6, 2, last=3), asymmetric(8, 2, 2), batch_first=True).double()
+    sequence = torch.randn(2, 3, 6, dtype=torch.float64)
+    names = [name for name, _ in layer.named_parameters()]
+
+    def run(*values: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (sequence,))[0]
+
+    assert torch.autograd.gradcheck(run, [parameter.detach().clone().requires_grad_() for parameter in layer.parameters()])
+
+
+def test_a_random_start_gives_gates_of_about_variance_one() -> None:
+    torch.manual_seed(0)
+    layer = TTLSTM(1024, 64, asymmetric(256, 1024, 4, last=64), asymmetric(256, 64, 4), batch_first=True)
+    gates = torch.randn(200, 1024) @ layer.input.dense().detach().T
+    assert 0.4 < float(gates.var()) < 2.5
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_a_state_dict_goes_into_a_fresh_layer(layer: TTLSTM, quantized: bool) -> None:
+    if quantized:
+        layer.quantize_()
+    shapes = [weight.shape if isinstance(weight, TTWeight) else None for weight in (layer.input, layer.hidden)]
+    fresh = TTLSTM(INPUT, HIDDEN, *shapes, batch_first=True)
+    fresh.load_state_dict(layer.state_dict())
+    sequence = torch.randn(2, 5, INPUT)
+    assert torch.equal(fresh(sequence)[0], layer(sequence)[0])
+    assert fresh.quantized is quantized
+
+
+def test_int8_cores_are_within_a_percent_and_count_their_scales(layer: TTLSTM) -> None:
+    before = [layer.input.dense().detach(), layer.hidden.dense().detach()]
+    layer.quantize_()
+    for wanted, weight in zip(before, (layer.input, layer.hidden), strict=True):
+        assert float((weight.dense() - wanted).norm() / wanted.norm()) < 0.015
+        assert all(code.dtype == torch.int8 for code in weight.codes)
+        assert weight.stored_numbers == sum(code.numel() for code in weight.codes) + sum(scale.numel() for scale in weight.scales)
+
+
+def test_no_weight_is_pruned_by_rounding() -> None:
+    torch.manual_seed(0)
+    layer = TTLSTM(INPUT, HIDDEN, *SHAPES["asymmetric, both"])
+    layer.quantize_()
+    nonzero = torch.cat([(code != 0).flatten() for code in layer.input.codes]).double().mean()
+    assert float(nonzero) > 0.97
+
+
+def test_the_execution_is_named() -> None:
+    executions = {name: TTLSTM(INPUT, HIDDEN, *shapes).execution.partition(":")[0] for name, shapes in SHAPES.items()}
+    assert executions == {"asymmetric, both": "asymmetric", "balanced, both": "dense", "input only": "asymmetric", "hidden only": "dense"}
+
+
+def test_a_packed_sequence_gets_a_clear_error(layer: TTLSTM) -> None:
+    packed = nn.utils.rnn.pack_padded_sequence(torch.randn(2, 5, INPUT), torch.tensor([5, 3]), batch_first=True)
+    with pytest.raises(ModelError, match="PackedSequence: pad the sequences"):
+        layer(packed)
+
+
+def test_another_number_of_features_gets_a_clear_error(layer: TTLSTM) -> None:
+    with pytest.raises(ShapeError, match=r"expects \(batch, time, 48\).* got \(2, 5, 47\)"):
+        layer(torch.zeros(2, 5, 47))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [({"num_layers": 2}, "2 layers"), ({"bidirectional": True}, "two directions"), ({"proj_size": 3}, "projection to 3")]
+)
+def test_an_lstm_that_cannot_be_replaced_is_refused(arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        TTLSTM.from_dense(nn.LSTM(INPUT, HIDDEN, **arguments), *SHAPES["asymmetric, both"])
+
+
+def test_shapes_of_another_layer_are_refused_and_the_matrix_is_named() -> None:
+    with pytest.raises(ShapeError, match=r"hidden-to-hidden matrix is \(64, 16\)"):
+        TTLSTM(INPUT, HIDDEN, None, asymmetric(64, 32, 2))
+    with pytest.raises(ShapeError, match="at least one matrix"):
+        TTLSTM(INPUT, HIDDEN, None, None)
+
+
+def test_the_one_lstm_of_a_model_is_found_by_name_and_others_are_refused() -> None:
+    model = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.ModuleDict({"rnn": nn.LSTM(2, 2)})})
+    assert only_lstm(model)[0] == "b.rnn"
+    with pytest.raises(ModelError, match="found 0"):
+        only_lstm(nn.Linear(2, 2))
+    with pytest.raises(ModelError, match=r"found 2 \('0', '1'\)"):
+        only_lstm(nn.Sequential(nn.LSTM(2, 2), nn.LSTM(2, 2)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(2, 6)),
+    st.integers(1, 9),
+    st.integers(1, 2),
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.booleans(),
+)
+def test_any_shape_equals_its_dense_twin(modes: tuple[int, int, int], hidden: int, rank: int, batch: int, steps: int, bias: bool) -> None:
+    height, width, channels = modes
+    size = height * width * channels
+    layer = TTLSTM(size, hidden, asymmetric(4 * hidden, size, rank, last=channels), None, bias=bias, batch_first=True)
+    sequence = torch.randn(batch, steps, size)
+    torch.testing.assert_close(layer(sequence), layer.to_dense()(sequence), rtol=1e-4, atol=1e-5)
