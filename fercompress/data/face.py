@@ -81,15 +81,16 @@ def _head(head: Canvas, person: Person, r2: Plane) -> None:
 
 def _skin(head: Canvas, face: Canvas, person: Person, r2: Plane) -> None:
     """Texture and beard within the head's outline, and the hair above the forehead."""
-    texel = [np.clip(plane * np.float32(TEXTURE / 3) + TEXTURE / 2, 0, TEXTURE - 1).astype(np.intp) for plane in (face.y, face.x)]
+    row, column = (np.clip(plane * np.float32(TEXTURE / 3) + TEXTURE / 2, 0, TEXTURE - 1).astype(np.intp) for plane in (face.y, face.x))
+    texture = person.texture.ravel()[row * TEXTURE + column]
     within = smoothstep((1 - r2) * 6)
-    face.grey[:] *= 1 + within * person.texture[texel[0], texel[1]]
+    face.grey[:] *= 1 + within * texture
     if person.beard:
         rim = squared(face.x, 0.62) + squared(face.y - 0.1, 0.85)
         face.shade(within * smoothstep((rim - np.float32(0.35)) * 3) * smoothstep(face.y * 4), person.beard)
     line = person.hairline + 0.35 * squared(face.x - person.hair_side, 1.0)
     cap = (np.sqrt(squared(head.x, person.width + 0.14) + squared(head.y + 0.3, 0.92)) - 1) * np.float32(0.8)
-    head.paint(head.cover(np.maximum(cap, face.y - line)), person.hair * (1 + 0.5 * person.texture[texel[0], texel[1]]))
+    head.paint(head.cover(np.maximum(cap, face.y - line)), person.hair * (1 + 0.5 * texture))
 
 
 def _forehead(face: Canvas, person: Person, units: Units) -> None:

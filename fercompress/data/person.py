@@ -119,8 +119,10 @@ def shot(rng: np.random.Generator, preset: str, frames: int) -> Shot:
     }  # fmt: skip
     blinks, at = rng.random() < 0.25, rng.uniform(0.15, 0.85)
     blink = np.where(blinks, np.maximum(0, 1 - np.abs(t - at) / 0.08), 0).astype(np.float32)
-    light, light_x, light_y, background, slope, noise, hand, lock = rng.random(8)
-    place = rng.uniform(-1, 1, 3)
+    light, light_x, light_y, background, slope, noise, hand, lock = rng.random(
+        8
+    ).tolist()  # Python floats: numpy scalars would turn pictures into float64
+    place = rng.uniform(-1, 1, 3).tolist()
     harsh = 0.4 if wild else 0.15
     return Shot(
         **tracks, blink=blink, light=0.9 + 0.2 * light if not wild else 0.55 + 0.8 * light,

@@ -7,6 +7,7 @@ else is drawn alike.
 
 from __future__ import annotations
 
+import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -54,9 +55,14 @@ def load(config: SyntheticData) -> Clips:
         clusters=names,
         recordings=names,
         positions=tuple(positions),
-        fingerprint=digest("synthetic", RENDERER_VERSION, config.model_dump(exclude={"difference"})),
+        fingerprint=fingerprint(config),
         simulated=True,
     )
+
+
+def fingerprint(config: SyntheticData) -> str:
+    """sha256 (hex) of all that the clips are made from, without rendering them."""
+    return digest("synthetic", RENDERER_VERSION, config.model_dump(exclude={"difference"}))
 
 
 def fold(config: SyntheticData, clips: Clips) -> Fold:
@@ -67,11 +73,16 @@ def fold(config: SyntheticData, clips: Clips) -> Fold:
 
 def render(config: SyntheticData, part: int, subject: int, clip: int, label: int) -> UInt8:
     """One clip, uint8 (T, size, size). The label decides nothing but the curves of the action units."""
-    someone = person.person(_stream(config.seed, _SUBJECT, part, subject))
+    someone = _someone(config.seed, part, subject)
     rng = _stream(config.seed, _CLIP, part, clip)
     shot = person.shot(rng, config.preset, config.frames)
     motion = expressions.curves(expressions.CLASSES[label], expressions.draw(rng, INTENSITY, config.preset), config.frames)
     return face.film(someone, shot, motion, config.size, _stream(config.seed, _NOISE, part, clip))
+
+
+@functools.lru_cache(maxsize=64)  # a subject's clips follow one another
+def _someone(seed: int, part: int, subject: int) -> person.Person:
+    return person.person(_stream(seed, _SUBJECT, part, subject))
 
 
 def assign(seed: int, part: int, count: int) -> tuple[list[int], list[int]]:
