@@ -20,7 +20,7 @@ class Bar:
         self._task = progress.add_task(text, total=total, detail="")
 
     def done(self, completed: int, total: int | None = None, detail: str = "") -> None:
-        self._progress.update(self._task, completed=completed, detail=detail, **({} if total is None else {"total": total}))
+        self._progress.update(self._task, completed=completed, total=total, detail=detail)
 
     def advance(self, detail: str = "") -> None:
         self._progress.update(self._task, advance=1, detail=detail)

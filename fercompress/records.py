@@ -250,3 +250,8 @@ class History:
     def __post_init__(self) -> None:
         if not len(self.train_loss) == len(self.validation_accuracy) == len(self.epoch_s) > self.best_epoch >= 0:
             raise ValueError("a history needs one loss, accuracy and duration per epoch, and best_epoch among them")
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> History:
+        """From what `dataclasses.asdict` and JSON made of one."""
+        return cls(tuple(table["train_loss"]), tuple(table["validation_accuracy"]), tuple(table["epoch_s"]), table["best_epoch"])

@@ -1,9 +1,9 @@
 """The folder of one run: where each stage keeps what it made, and that only one process writes there at a time.
 
-    index.html report.md summary.json summary.csv figures/     what people read
-    results.sqlite                                             what was measured (append-only)
-    bundles/<sha256>/                                          what was measured with
-    work/                                                      clips, checkpoints, features: can be deleted, is made again
+index.html report.md summary.json summary.csv figures/     what people read
+results.sqlite                                             what was measured (append-only)
+bundles/<sha256>/                                          what was measured with
+work/                                                      clips, checkpoints, features: can be deleted, is made again
 """
 
 from __future__ import annotations

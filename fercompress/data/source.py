@@ -41,26 +41,35 @@ def _root(config: GfeData, data_root: Path | None) -> Path:
 
 SOURCES: dict[str, Source] = {
     "synthetic": Source(
-        SyntheticData, lambda config, _: synthetic.fingerprint(config), lambda config, _: synthetic.load(config),
-        lambda config, clips: [synthetic.fold(config, clips)],
+        config=SyntheticData,
+        fingerprint=lambda config, _: synthetic.fingerprint(config),
+        load=lambda config, _: synthetic.load(config),
+        folds=lambda config, clips: [synthetic.fold(config, clips)],
     ),
     "gfe": Source(
-        GfeData, lambda config, root: gfe.fingerprint(config, _root(config, root)), lambda config, root: gfe.load(config, _root(config, root)), _gfe_folds
+        config=GfeData,
+        fingerprint=lambda config, root: gfe.fingerprint(config, _root(config, root)),
+        load=lambda config, root: gfe.load(config, _root(config, root)),
+        folds=_gfe_folds,
     ),
-}  # fmt: skip
+}
 
 
-def load(config: Data, data_root: Path | None, cache: Path) -> tuple[Clips, Path]:
-    """The clips, memory-mapped from `cache`, and the .npy file of their frames; made if they are not there yet. raises: DataError"""
+def fingerprint(config: Data, data_root: Path | None) -> str:
+    """sha256 (hex) of all that the clips are made from, without making them. raises: DataError"""
+    return SOURCES[config.name].fingerprint(config, data_root)
+
+
+def load(config: Data, data_root: Path | None, cache: Path) -> Clips:
+    """The clips, memory-mapped from `cache`; made if they are not there yet. raises: DataError"""
     source = SOURCES[config.name]
-    fingerprint = source.fingerprint(config, data_root)
-    folder = cache / f"clips-{fingerprint[:16]}"
+    folder = cache / f"clips-{fingerprint(config, data_root)[:16]}"
     if not (folder / "clips.json").exists():
         _save(source.load(config, data_root), folder)
-    table = json.loads((folder / "clips.json").read_text())
-    table["left_out"] = tuple(LeftOut(**row) for row in table["left_out"])
-    texts = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
-    return Clips(frames=np.load(folder / "frames.npy", mmap_mode="r"), labels=np.load(folder / "labels.npy"), **texts), folder / "frames.npy"
+    table: dict[str, Any] = json.loads((folder / "clips.json").read_text())
+    table["left_out"] = [LeftOut(**row) for row in table["left_out"]]
+    texts: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    return Clips(frames=np.load(folder / "frames.npy", mmap_mode="r"), labels=np.load(folder / "labels.npy"), **texts)
 
 
 def _save(clips: Clips, folder: Path) -> None:
@@ -76,9 +85,14 @@ def _save(clips: Clips, folder: Path) -> None:
     os.replace(unfinished, folder / "clips.json")
 
 
+def user_cache() -> Path:
+    """Where clips are kept that belong to no run."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fercompress"
+
+
 def check(config: Data, data_root: Path | None, cache: Path) -> dict[str, Any]:
     """What a reader found: clips, subjects, classes with their counts, folds, and every clip left out with its reason."""
-    clips, _ = load(config, data_root, cache)
+    clips = load(config, data_root, cache)
     counts = np.bincount(clips.labels, minlength=len(clips.classes))
     return {
         "name": clips.name,

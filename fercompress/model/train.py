@@ -49,6 +49,10 @@ class Trained:
     last: State
     history: History
 
+    @property
+    def last_differs(self) -> bool:
+        return self.history.best_epoch != len(self.history.train_loss) - 1
+
 
 def preprocess_for(clips: Clips, fold: Fold, difference: bool) -> Preprocess:
     """Mean and standard deviation of the training part's pixels (every fourth clip: the figures move by less than a thousandth)."""
@@ -174,6 +178,13 @@ def cache_features(
         np.load(folder / "train.npy", mmap_mode="r"), np.tile(labels[fold.train], copies),
         np.load(folder / "validation.npy", mmap_mode="r"), labels[fold.validation], copies,
     )  # fmt: skip
+
+
+def cache_test_features(extractor: nn.Module, clips: Clips, rows: Int64, preprocess: Preprocess, folder: Path) -> np.ndarray[Any, Any]:
+    """float16 (len(rows), T, D), memory-mapped: for figures in torch beside the measured ones; nothing is trained or chosen on them."""
+    _features_file(folder / "test.npy", extractor, clips.frames, rows, preprocess, config.Augment(), 1, 0)
+    features: np.ndarray[Any, Any] = np.load(folder / "test.npy", mmap_mode="r")
+    return features
 
 
 def _features_file(
@@ -322,8 +333,7 @@ def load_trained(folder: Path) -> Trained | None:
     """The finished training in `folder`, or None."""
     if not (folder / "history.json").exists():
         return None
-    table = json.loads((folder / "history.json").read_text())
-    history = History(tuple(table["train_loss"]), tuple(table["validation_accuracy"]), tuple(table["epoch_s"]), table["best_epoch"])
+    history = History.of(json.loads((folder / "history.json").read_text()))
     return Trained(load_file(folder / "best.safetensors"), load_file(folder / "last.safetensors"), history)
 
 

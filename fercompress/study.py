@@ -1,0 +1,250 @@
+"""The whole way of a study, top to bottom: clips -> teachers -> bundles -> blocks -> summary -> report. Only this module knows the order."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fercompress import config
+from fercompress.data import sheet, source
+from fercompress.errors import InputError, ResultsError
+from fercompress.making import Made, Maker, check, step_s
+from fercompress.measure import board, session
+from fercompress.measure.board import Board
+from fercompress.measure.channel import LocalChannel
+from fercompress.measure.schedule import MeasuredBundle
+from fercompress.progress import Reporter
+from fercompress.records import BlockKey, Clips, Fold, digest
+from fercompress.report.record import ReportInput
+from fercompress.report.render import render
+from fercompress.results.store import FILE, Store, Training
+from fercompress.results.summary import write_summary
+from fercompress.results.tables import Tables, read_tables
+from fercompress.workspace import Workspace, check_out, full_disk_is_an_error
+
+EXPORT_S = 2.0  # about, per bundle: export, comparison with torch, quantization
+BLOCK_START_S = 0.6  # about, per block: a fresh process imports the runtime and loads the bundle
+# The host's facts that a reader of the report may want; the journal holds them all.
+_HOST_FACTS = ("cpu", "cores", "machine", "platform", "python", "engine_versions", "governor", "threads")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asked for: a study, where to write, where real data lies."""
+
+    study: config.Study
+    out: Path
+    data_root: Path | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The clips and folds of a study, and the open folder of its run."""
+
+    workspace: Workspace
+    clips: Clips
+    folds: list[Fold]
+    maker: Maker
+
+
+def run(request: Request, tell: Reporter) -> dict[str, Any]:
+    """Everything; returns the content of summary.json."""
+    with _prepared(request, tell) as prepared, Store.open(prepared.workspace.results) as store:
+        measure_all(request, prepared, store, tell)
+        return _report(store, request.out, tell)
+
+
+def measure_only(request: Request, tell: Reporter) -> dict[str, Any]:
+    """Everything but the page: returns, and writes, the content of summary.json."""
+    with _prepared(request, tell) as prepared, Store.open(prepared.workspace.results) as store:
+        measure_all(request, prepared, store, tell)
+        return write_summary(store, request.out)
+
+
+def train_only(request: Request, tell: Reporter) -> list[dict[str, Any]]:
+    """The teachers: one row per seed and fold."""
+    with _prepared(request, tell) as prepared:
+        rows = []
+        for seed, fold in prepared.maker.cells():
+            history = prepared.maker.teacher(seed, fold).trained.history
+            rows.append(
+                {"seed": seed, "fold": fold.name, "epochs": len(history.train_loss), "best_epoch": history.best_epoch,
+                 "validation_accuracy": history.validation_accuracy[history.best_epoch], "seconds": sum(history.epoch_s)}
+            )  # fmt: skip
+        return rows
+
+
+def compress_only(request: Request, tell: Reporter) -> list[dict[str, Any]]:
+    """The bundles: one row per variant, seed and fold."""
+    with _prepared(request, tell) as prepared:
+        return [
+            {
+                "variant": name,
+                "seed": seed,
+                "fold": fold.name,
+                "way": made.way,
+                "stored_bytes": made.bundle.size.stored_bytes,
+                "bundle": str(made.bundle.folder),
+            }
+            for seed, fold in prepared.maker.cells()
+            for name, made in prepared.maker.bundles(seed, fold).items()
+        ]
+
+
+def report_only(folder: Path) -> dict[str, Any]:
+    """Render the report of a run folder again. raises: ResultsError"""
+    if not (folder / FILE).is_file():
+        raise ResultsError(f"{folder}: no {FILE} there; give the output folder of `fercompress run`")
+    with full_disk_is_an_error(folder), Store.open(folder / FILE) as store:
+        summary = write_summary(store, folder)
+        render(report_input(read_tables(store), summary), folder)
+        return summary
+
+
+def forget(request: Request) -> None:
+    """Delete what an earlier run left in the output folder."""
+    check_out(request.out)
+    workspace = Workspace(request.out)
+    if request.out.exists():
+        with workspace.locked():
+            workspace.clear()
+
+
+def plan(request: Request) -> list[dict[str, Any]]:
+    """What `run` would do, stage by stage, and about how many seconds each takes on this machine (from one timed training step). Writes nothing."""
+    study = request.study
+    source.fingerprint(study.data, request.data_root)
+    check(study)
+    folds = 1 if study.data.name == "synthetic" or study.data.protocol == "across-persons" else study.data.folds
+    trainings = len(study.seeds) * folds
+    clips = study.data.train_clips if study.data.name == "synthetic" else source.check(study.data, request.data_root, source.user_cache())["clips"]
+    teacher_s, predictor_s = step_s(study)
+    trained = {digest([step.model_dump() for step in variant.recipe if not isinstance(step, config.Quantize)]) for variant in study.variants}
+    of_trains = len(trained - {digest([])})
+    measure = study.measure
+    bundles = len(study.variants) * trainings
+    blocks = 2 * measure.rounds * len(study.variants) * len(study.targets) if "latency" in measure.passes else 0
+    rows = [
+        (
+            "train",
+            f"teachers: {len(study.seeds)} seeds x {folds} folds, up to {study.train.epochs} epochs",
+            trainings,
+            trainings * study.train.epochs * clips * teacher_s,
+        ),
+        (
+            "train",
+            f"predictors on cached features, up to {study.fine_tune.epochs} epochs",
+            of_trains * trainings,
+            of_trains * trainings * study.fine_tune.epochs * clips * predictor_s,
+        ),
+        ("export", "bundles", bundles, bundles * EXPORT_S),
+        ("measure", "latency blocks", blocks, blocks * (measure.block_s + BLOCK_START_S)),
+    ]
+    return [{"stage": stage, "what": what, "times": times, "about_seconds": round(seconds)} for stage, what, times, seconds in rows]
+
+
+def check_data(name: str, data_root: Path | None) -> dict[str, Any]:
+    """name: a data set, a shipped study or a study file. raises: DataError, StudyError"""
+    return source.check(_data_config(name), data_root, source.user_cache())
+
+
+def contact_sheet(name: str, data_root: Path | None, out: Path) -> None:
+    """Write a PNG that shows clips of every class. raises: DataError, StudyError, InputError"""
+    clips = source.load(_data_config(name), data_root, source.user_cache())
+    try:
+        sheet.sheet(clips, out)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror or error})") from error
+
+
+def _data_config(name: str) -> config.Data:
+    if name in source.SOURCES:
+        return source.SOURCES[name].config.model_validate({"name": name})
+    return config.load_study(name).data
+
+
+@contextlib.contextmanager
+def _prepared(request: Request, tell: Reporter) -> Iterator[Prepared]:
+    """Refuse what can be refused before anything is written; then hold the folder."""
+    check_out(request.out)
+    study = request.study
+    for name in study.targets:
+        board.load_board(name)
+    source.fingerprint(study.data, request.data_root)
+    check(study)
+    workspace = Workspace(request.out)
+    with workspace.locked(), full_disk_is_an_error(request.out):
+        with tell.stage(f"clips: {study.data.name}"):
+            clips = source.load(study.data, request.data_root, workspace.root / "work")
+        folds = source.SOURCES[study.data.name].folds(study.data, clips)
+        yield Prepared(workspace, clips, folds, Maker(workspace, study, clips, folds, tell))
+
+
+def measure_all(request: Request, prepared: Prepared, store: Store, tell: Reporter) -> None:
+    """Make every bundle, then run every block that the journal does not hold yet."""
+    study = request.study
+    store.record_study(study.model_dump(mode="json"))
+    store.record_clips(prepared.clips, prepared.folds)
+    several: dict[str, list[MeasuredBundle]] = {variant.name: [] for variant in study.variants}
+    for seed, fold in prepared.maker.cells():
+        for name, made in prepared.maker.bundles(seed, fold).items():
+            store.record_bundle(made.bundle, seed, fold.name, timed=not several[name])
+            store.record_training(_training(name, made))
+            several[name].append(MeasuredBundle(made.bundle, seed, fold.name, fold.test))
+    keys: list[BlockKey] = []
+    for target in study.targets:
+        keys += _measure_on(board.load_board(target), study, several, prepared, store, tell)
+    store.record_plan(keys)
+
+
+def _training(name: str, made: Made) -> Training:
+    return Training(
+        name, made.seed, made.fold.name, made.way, made.history, made.train_epoch_s, made.best_epoch_accuracy, made.last_epoch_accuracy
+    )  # fmt: skip
+
+
+def _measure_on(
+    target: Board, study: config.Study, several: dict[str, list[MeasuredBundle]], prepared: Prepared, store: Store, tell: Reporter
+) -> tuple[BlockKey, ...]:
+    folder = prepared.workspace.root / "work" / f"target-{target.name}"
+    with tell.stage(f"measure on {target.name}") as bar, LocalChannel(folder / "target") as channel:
+        return session.measure(
+            several, prepared.clips, study.measure, target, channel, folder / "host",
+            done=store.done(), record=lambda block: void(store.record(block)),
+            progress=lambda now: bar.done(now.done, now.total, f"{now.pass_} {now.variant}"),
+        )  # fmt: skip
+
+
+def void(_: object) -> None:
+    """Drop a value where none is wanted."""
+
+
+def _report(store: Store, out: Path, tell: Reporter) -> dict[str, Any]:
+    with tell.stage("report"):
+        summary = write_summary(store, out)
+        render(report_input(read_tables(store), summary), out)
+    return summary
+
+
+def report_input(found: Tables, summary: dict[str, Any]) -> ReportInput:
+    """The journal's tables in the form that the report takes."""
+    return ReportInput.from_summary(
+        summary,
+        timings=found.timings,
+        predictions=found.predictions,
+        manifests={stored.variant: stored.manifest for stored in reversed(found.bundles) if stored.timed},
+        host={target: {key: facts[key] for key in _HOST_FACTS if facts.get(key) is not None} for target, facts in found.facts.items()},
+        faults=_faults(found.blocks[found.blocks["counted"].astype(bool)]),
+        left_out=[asdict(row) for row in found.clips.left_out] if found.clips else [],
+    )
+
+
+def _faults(blocks: pd.DataFrame) -> list[dict[str, Any]]:
+    failed = blocks[blocks["status"] != "ok"]
+    columns = ["variant", "target", "pass", "status", "reason"]
+    return [dict(zip(columns, row, strict=True)) for row in failed[columns].itertuples(index=False)]
