@@ -75,7 +75,7 @@ def check(study: config.Study) -> None:
 
 
 def step_s(study: config.Study) -> tuple[float, float]:
-    """Seconds per clip of one training step of the teacher, and of its predictor alone on ready features: timed here and now on eight random clips."""
+    """Seconds per clip of one training step of the teacher, and of its predictor alone on ready features: timed now, on eight random clips."""
     data, clips = study.data, 8
     channels = 2 if data.difference else 1
     network = zoo.build(study.model, channels, data.size, data.frames, 2, study.train.dropout, seed=0)

@@ -1,0 +1,221 @@
+"""A whole study, small but real at every stage: train, compress, export, measure, report; stopped, killed, resumed, refused."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+import fercompress
+from fercompress.config import load_study
+from fercompress.data import source
+from fercompress.results.store import FILE, Store
+from fercompress.results.summary import json_schema
+
+HERE = Path(__file__).parent
+STUDY = """
+[study]
+name = "small"
+baseline = "dense-fp32"
+
+[data]
+name = "synthetic"
+train_clips = 42
+validation_clips = 14
+test_clips = 28
+frames = 4
+size = 32
+
+[model]
+{model}
+hidden = 16
+
+[train]
+epochs = 2
+
+[fine_tune]
+epochs = 2
+
+[measure]
+rounds = 2
+block_clips = 2
+block_s = 0.01
+warmup_clips = 1
+passes = ["accuracy", "latency", "memory", "power"]
+
+[[variant]]
+name = "dense-fp32"
+
+[[variant]]
+name = "tt-r{{rank}}"
+matrix = {{ rank = [1, 2] }}
+recipe = [{{ step = "tensor-train", rank = "{{rank}}" }}]
+
+[[variant]]
+name = "tt-r2-int8"
+recipe = [{{ step = "tensor-train", rank = 2 }}, {int8}]
+
+[[variant]]
+name = "dense-int8"
+recipe = [{int8}]
+
+[[variant]]
+name = "bottleneck-r2"
+recipe = [{{ step = "bottleneck", rank = 2 }}]
+
+[[variant]]
+name = "small-dense-int8"
+recipe = [{{ step = "small-dense", bytes_of = "tt-r2-int8" }}, {int8}]
+"""
+INT8 = '{ step = "quantize", part = "extractor", calibration_clips = 4 }, { step = "quantize", part = "predictor" }'
+VARIANTS = ["dense-fp32", "tt-r1", "tt-r2", "tt-r2-int8", "dense-int8", "bottleneck-r2", "small-dense-int8"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+# What a clock, or the host's load, decides; everything else must be the same however often a run was stopped.
+TIMED = ("latency_", "speedup_", "memory_", "power_", "train_epoch_s", "doubts", "reasons")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "fercompress", *arguments]
+
+
+def fercompress_run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=280, check=False)
+
+
+def untimed(rows: list[dict]) -> list[dict]:
+    return [{key: value for key, value in row.items() if not key.startswith(TIMED)} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder in which the small study ran once, uninterrupted, with the model that ships."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "small.toml").write_text(STUDY.format(model='zoo = "small"', int8=INT8))
+    done = fercompress_run(folder, "run", "small.toml", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_every_variant_has_a_row_that_fits_the_schema(finished):
+    summary = json.loads((finished / "out/summary.json").read_text())
+    jsonschema.validate(summary, json_schema())
+    assert [row["variant"] for row in summary["rows"]] == VARIANTS
+    for row in summary["rows"]:
+        assert row["n_clips"] == 28
+        assert row["latency_clip_p50_ns"] > 0
+        assert row["memory_peak_bytes"] > 0
+        assert row["stored_bytes"] > 0
+
+
+def test_stored_bytes_are_the_bytes_on_disk(finished):
+    rows = {row["variant"]: row for row in json.loads((finished / "out/summary.json").read_text())["rows"]}
+    for manifest in (finished / "out/bundles").glob("*/manifest.json"):
+        files = [path for path in manifest.parent.iterdir() if path.name != "manifest.json"]
+        assert sum(path.stat().st_size for path in files) == rows[json.loads(manifest.read_text())["variant"]]["stored_bytes"]
+
+
+def test_the_size_control_is_as_large_as_its_model_and_not_larger(finished):
+    rows = {row["variant"]: row for row in json.loads((finished / "out/summary.json").read_text())["rows"]}
+    control, model = rows["small-dense-int8"]["stored_bytes"], rows["tt-r2-int8"]["stored_bytes"]
+    assert 0.97 * model <= control <= model
+
+
+def test_the_page_is_one_file_that_loads_nothing(finished):
+    page = (finished / "out/index.html").read_text()
+    assert all(variant in page for variant in VARIANTS)
+    assert "http://" not in page.replace("http://www.w3.org/", "")
+    assert (finished / "out/report.md").stat().st_size > 1000
+    assert list((finished / "out/figures").glob("*.svg"))
+
+
+def test_a_finished_run_is_not_run_again(finished):
+    before = (finished / "out/results.sqlite").read_bytes()
+    start = time.monotonic()
+    again = fercompress_run(finished, "run", "small.toml", "--out", "out", "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout) == json.loads((finished / "out/summary.json").read_text())
+    assert (finished / "out/results.sqlite").read_bytes() == before
+    assert time.monotonic() - start < 120
+
+
+def test_a_run_reads_back_as_tidy_frames(finished):
+    run = fercompress.load(finished / "out")
+    assert list(run.summary["variant"]) == VARIANTS
+    assert len(run.predictions) == 28 * len(VARIANTS)
+    assert set(run.timings["variant"]) == set(VARIANTS)
+
+
+def test_a_loaded_bundle_gives_the_measured_predictions(finished):
+    study = load_study(str(finished / "small.toml"))
+    clips = source.load(study.data, None, finished / "out/work")
+    run = fercompress.load(finished / "out")
+    (folder,) = (finished / "out/bundles").glob("tt-r2-int8-*")
+    found = run.predictions[run.predictions["variant"] == "tt-r2-int8"].sort_values("clip")
+    probabilities = fercompress.load_bundle(folder).predict(np.asarray(clips.frames[found["clip"].to_numpy()]))
+    assert probabilities.shape == (28, 7)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    assert (probabilities.argmax(1) == found["predicted"].to_numpy()).all()
+
+
+def test_the_report_renders_again_from_the_results_alone(finished):
+    before = (finished / "out/index.html").read_bytes()
+    (finished / "out/index.html").unlink()
+    done = fercompress_run(finished, "report", "out")
+    assert done.returncode == 0, done.stderr
+    assert (finished / "out/index.html").read_bytes() == before
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_rows(finished, tmp_path):
+    (tmp_path / "small.toml").write_text(STUDY.format(model='zoo = "small"', int8=INT8))
+    whole = json.loads((finished / "out/summary.json").read_text())["rows"]
+    chance = random.Random(5)
+    blocks = 0
+    for _ in range(4):
+        process = subprocess.Popen(
+            command("run", "small.toml", "--out", "out"), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        time.sleep(chance.uniform(3, 15))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if (tmp_path / "out/results.sqlite").exists():
+            found = finished_blocks(tmp_path / "out")
+            assert found >= blocks, "a finished block was lost"
+            blocks = found
+    done = fercompress_run(tmp_path, "run", "small.toml", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert untimed(json.loads((tmp_path / "out/summary.json").read_text())["rows"]) == untimed(whole)
+
+
+def finished_blocks(out: Path) -> int:
+    with Store.open(out / FILE) as store:
+        return len(store.done())
+
+
+def test_ctrl_c_says_that_it_can_go_on(tmp_path):
+    (tmp_path / "small.toml").write_text(STUDY.format(model='zoo = "small"', int8=INT8))
+    process = subprocess.Popen(command("run", "small.toml", "--out", "out"), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    time.sleep(8)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "goes on where it was" in told
+    assert "Traceback" not in told
+
+
+def test_a_model_of_ones_own_goes_through_the_whole_study(tmp_path):
+    (tmp_path / "own_model.py").write_text((HERE / "own_model.py").read_text())
+    (tmp_path / "own.toml").write_text(STUDY.format(model='factory = "own_model:make"', int8=INT8).replace('"small"', '"own"'))
+    done = fercompress_run(tmp_path, "run", "own.toml", "--out", "out", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert [row["variant"] for row in rows] == VARIANTS
+    assert all(row["accuracy"] is not None and row["latency_predictor_p50_ns"] is not None for row in rows)
+    tensor_trains = [row for row in rows if row["variant"].startswith("tt-")]
+    assert all(row["ratio_tt_params"] > 1 for row in tensor_trains)
