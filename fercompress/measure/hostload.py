@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import psutil
 
-WINDOW_S = 0.1  # CPU time is counted in ticks of 10 ms: within the window one tick is a tenth of a core
+WINDOW_S = 0.2  # CPU time is counted in ticks of 10 ms: one tick within the window is 5 % of a core, below what counts as busy
 
 
 @dataclass(frozen=True)

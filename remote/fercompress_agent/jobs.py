@@ -75,7 +75,9 @@ def latency(job, interpreter_bytes):
     _check_logits([engine.numbers(logits) for logits in first.logits], bundle)
     timing.stop_collector()
     noted = timing.warm_up(engine, inputs, job["warmup_clips"], job["warmup_cap_s"])
+    before = sensors.processor_use()
     times = timing.time_block(engine, inputs, job["block_clips"], job["block_s"])
+    noted.update(sensors.processor_share(before, sensors.processor_use()))
     _check_logits([engine.numbers(logits) for logits in times.logits], bundle)
     noted.update(engine=engine.versions(), load_ns=load_ns, first_clip_ns=first.clip_ns[0])
     return {

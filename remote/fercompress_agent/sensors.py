@@ -5,6 +5,12 @@ Every path starts at a root (`/sys`, `/proc`) that is a parameter. What cannot b
 
 import glob
 import os
+import time
+
+try:
+    import resource
+except ImportError:  # not a POSIX system
+    resource = None
 
 
 def read_text(path):
@@ -33,6 +39,20 @@ def high_water_bytes(proc="/proc"):
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return None
+
+
+def processor_use():
+    """(wall seconds, processor seconds of this process, how often it was interrupted for another or None)"""
+    interrupted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else None
+    return time.perf_counter(), time.process_time(), interrupted
+
+
+def processor_share(before, after):
+    """What share of a block the process really ran, in cores: below its threads' number, something else took the time."""
+    share = {"block_cpu_share": round((after[1] - before[1]) / max(after[0] - before[0], 1e-9), 3)}
+    if after[2] is not None:
+        share["block_interrupted"] = after[2] - before[2]
+    return share
 
 
 def clocks(sysfs="/sys"):

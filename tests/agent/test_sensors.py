@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 import unittest
 
 from fercompress_agent import facts, sensors
@@ -73,6 +74,17 @@ class RaplTest(Tree):
         os.remove(counter)
         os.makedirs(counter)  # unreadable for root too
         self.assertIn("cannot be read", sensors.Rapl(self.root).reason)
+
+
+class ShareTest(unittest.TestCase):
+    def test_a_process_that_ran_three_quarters_of_the_time_has_that_share(self):
+        self.assertEqual(sensors.processor_share((10.0, 1.0, 5), (12.0, 2.5, 9)), {"block_cpu_share": 0.75, "block_interrupted": 4})
+        self.assertEqual(sensors.processor_share((10.0, 1.0, None), (12.0, 3.0, None)), {"block_cpu_share": 1.0})
+
+    def test_a_sleeping_process_has_next_to_no_share_of_the_processor(self):
+        before = sensors.processor_use()
+        time.sleep(0.2)
+        self.assertLess(sensors.processor_share(before, sensors.processor_use())["block_cpu_share"], 0.5)
 
 
 class MachineTest(Tree):
