@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fercompress.errors import ModelError, ShapeError
-from fercompress.tt.layers import TTLSTM, TTWeight, only_lstm
+from fercompress.tt.layers import TTLSTM, only_lstm
 from fercompress.tt.shape import TTShape, asymmetric, balanced
+from fercompress.tt.weights import TTWeight
 
 INPUT, HIDDEN = 48, 16
 SHAPES = {

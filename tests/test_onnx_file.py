@@ -136,8 +136,18 @@ def test_every_stored_number_is_counted_once() -> None:
 def test_int8_cores_count_their_scales_and_the_kernels_range() -> None:
     predictor = Predictor(LAYERS["asymmetric"]())
     predictor.lstm.quantize_()
-    # Two matrices, each with one constant that the merged weights are scaled to.
+    # The largest code of the kernel, and the smallest scale that a row of zeros may have.
     assert onnx_file.lstm_numbers(onnx_file.predictor_model(predictor, STEPS, INPUT)) == predictor.lstm.stored_numbers + 2
+
+
+def test_a_row_of_zeros_survives_rounding() -> None:
+    predictor = Predictor(LAYERS["input only"]()).eval()
+    with torch.no_grad():
+        predictor.lstm.hidden.values[0][3] = 0
+    predictor.lstm.quantize_()
+    features = torch.randn(1, STEPS, INPUT)
+    found = _run(onnx_file.predictor_model(predictor, STEPS, INPUT), features)
+    torch.testing.assert_close(found, predictor(features).detach(), rtol=0, atol=0.05)
 
 
 def test_a_dense_lstm_counts_both_bias_vectors_and_stores_no_zero_states() -> None:

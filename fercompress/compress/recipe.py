@@ -13,7 +13,7 @@ from fercompress import config
 from fercompress.compress.controls import Bottleneck, SmallDense, largest_hidden
 from fercompress.compress.tensorize import tensorize
 from fercompress.errors import ModelError
-from fercompress.tt.layers import TTLSTM, only_lstm
+from fercompress.tt.layers import only_lstm
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,3 @@ STEPS: dict[type[config.Section], Change] = {
 def needs_training(variant: config.Variant) -> bool:
     """Whether `apply` will call `fit`."""
     return any(type(step) in STEPS for step in variant.recipe)
-
-
-def is_tensor_train(predictor: nn.Module) -> bool:
-    return isinstance(only_lstm(predictor)[1], TTLSTM)

@@ -23,7 +23,8 @@ from fercompress.errors import BundleError, DiskFullError
 from fercompress.export import onnx_file, runtime
 from fercompress.export.onnx_lstm import OPSET
 from fercompress.records import Bundle, Preprocess, Size, UInt8, digest
-from fercompress.tt.layers import TTLSTM, TTWeight
+from fercompress.tt.layers import TTLSTM
+from fercompress.tt.weights import TTWeight
 
 SCHEMA = 1
 ENGINE = "onnxruntime"

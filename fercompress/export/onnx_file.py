@@ -63,7 +63,7 @@ def _traced(module: nn.Module, example: Tensor, input_name: str, output_name: st
         # has a fixed batch size; a module that looks at shapes while it runs is fine, because the shapes are fixed.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", UserWarning)
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         # The older exporter writes into open files too, which the annotation does not say.
         torch.onnx.export(
             module, (example,), cast("str", buffer), dynamo=False, opset_version=OPSET, input_names=[input_name], output_names=[output_name]

@@ -16,7 +16,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from fercompress.tt.layers import TTLSTM, DenseWeight, TTWeight
+from fercompress.tt.layers import TTLSTM
+from fercompress.tt.weights import DenseWeight, TTWeight
 
 OPSET = 17
 MICROSOFT = "com.microsoft"
@@ -32,6 +33,7 @@ class Builder:
         self._prefix = prefix
         self._count = itertools.count()
         self._shapes: dict[tuple[int, ...], str] = {}
+        self._numbers: dict[float, str] = {}
 
     def _name(self) -> str:
         return f"{self._prefix}{next(self._count)}"
@@ -46,6 +48,12 @@ class Builder:
         if values not in self._shapes:
             self._shapes[values] = self.constant(np.array(values, np.int64))
         return self._shapes[values]
+
+    def number(self, value: float) -> str:
+        """A 0-d float32 constant; equal ones are stored once."""
+        if value not in self._numbers:
+            self._numbers[value] = self.constant(np.float32(value))
+        return self._numbers[value]
 
     def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         name = self._name()
@@ -137,6 +145,7 @@ def _gates(build: Builder, matrix: str, hidden: int, columns: int) -> str:
 def _int8(build: Builder, matrix: str, bits: int) -> tuple[str, str]:
     """(1, 4H, columns) float32 -> int8 (1, columns, 4H) and one scale per row of the matrix, (1, 4H)."""
     largest = build.op("ReduceMax", build.op("Abs", matrix), axes=[2], keepdims=1)
-    scale = build.op("Div", largest, build.constant(np.float32(2 ** (bits - 1) - 1)))
+    # A row of zeros must not be divided by zero.
+    scale = build.op("Div", build.op("Max", largest, build.number(1e-12)), build.number(2 ** (bits - 1) - 1))
     codes = build.op("Cast", build.op("Round", build.op("Div", matrix, scale)), to=onnx.TensorProto.INT8)
     return build.op("Transpose", codes, perm=[0, 2, 1]), build.reshape(scale, 1, -1)
