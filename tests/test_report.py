@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,6 +17,7 @@ from markdown_it import MarkdownIt
 from fercompress.errors import ResultsError
 from fercompress.records import Doubt
 from fercompress.report import ReportInput, render
+from fercompress.report.render import texts
 from fercompress.report.story import pick, speed_words, tell
 
 CLASSES = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
@@ -46,49 +48,251 @@ def build(simulated: bool = True, rename: dict[str, str] | None = None) -> Repor
     for name, recipe, accuracy, validation, extractor, predictor, lstm, extractor_ms, predictor_ms in VARIANTS:
         name, half = rename.get(name, name), 1.96 * (accuracy * (1 - accuracy) / n) ** 0.5
         reasons = {"power_w": NO_POWER}
-        speed = {}
-        for stage, ratio in {
-            "extractor": dense[7] / extractor_ms, "predictor": dense[8] / predictor_ms, "clip": (dense[7] + dense[8]) / (extractor_ms + predictor_ms),
-        }.items():  # fmt: skip
-            speed |= {f"speedup_{stage}": ratio, f"speedup_{stage}_ci95": [ratio * 0.96, ratio * 1.03]}
         tt = lstm if any(step["step"] == "tensor-train" for step in recipe) else None
         if tt is None:
-            reasons["ratio_tt_params"] = "no matrix is in tensor-train form"
-        peak = 92e6 + 1.3 * (extractor + predictor)
-        rows.append({
+            reasons["ratio_tt_params"] = "nothing is in tensor-train form"
+        drop = 100 * (dense[2] - accuracy)
+        row = {
             "variant": name, "target": "localhost", "accuracy": accuracy, "accuracy_ci95": [accuracy - half, accuracy + half], "n_clips": n,
-            "chance": 1 / 7, "majority_share": 0.24, "params": 72_000 + lstm, "stored_bytes": extractor + predictor,
-            "ratio_tt_params": tt and dense[6] / tt, "ratio_lstm_params": dense[6] / lstm, "ratio_model_params": (72_000 + dense[6]) / (72_000 + lstm),
-            "ratio_model_bytes": (dense[4] + dense[5]) / (extractor + predictor), "latency_extractor_p50_ns": extractor_ms * 1e6,
-            "latency_predictor_p50_ns": predictor_ms * 1e6, "latency_clip_p50_ns": (extractor_ms + predictor_ms) * 1e6,
-            "latency_clip_p90_ns": (extractor_ms + predictor_ms) * 1.12e6, **speed, "memory_interpreter_bytes": 11_200_000, "memory_runtime_bytes": 71_400_000,
-            "memory_model_bytes": int(0.8 * peak) + 4_000_000, "memory_peak_bytes": int(peak), "power_w": None, "power_reason": NO_POWER, "blocks": 12, "timed_clips": 480, "bytes_extractor": extractor, "bytes_predictor": predictor,
-            "train_epoch_s": 3.1 if tt is None else 2.2, "seeds": 1, "doubts": [Doubt.ONE_SEED.value, *([Doubt.SIMULATED.value] if simulated else []), *([Doubt.NOISY.value] if name == "tt-r8" else [])],
-            "way": "trained", "accuracy_drop": 100 * (dense[2] - accuracy), "accuracy_drop_limit95": 100 * (dense[2] - accuracy) + 0.4, "accuracy_last_epoch": accuracy - 0.002,
-            "validation_accuracy": validation, "reasons": reasons,
-        })  # fmt: skip
-        for round_ in range(6):
-            for position in (0, 15):
-                shape = random.normal(1, 0.02) * (1 + random.gamma(1.2, 0.03, 40))
-                a, b = extractor_ms * 1e6 * shape, predictor_ms * 1e6 * shape
-                timings.append(pd.DataFrame({"variant": name, "target": "localhost", "round": round_, "position": position, "extractor_ns": a, "predictor_ns": b, "clip_ns": a + b}))
+            "chance": 1 / 7, "majority_share": 0.24, "seeds": 1, "accuracy_drop": drop, "accuracy_drop_limit95": drop + 0.4,
+            "accuracy_last_epoch": accuracy - 0.002, "validation_accuracy": validation, "way": "trained", "train_epoch_s": 2.2 if tt else 3.1,
+            "params": 72_000 + lstm, "stored_bytes": extractor + predictor, "bytes_extractor": extractor, "bytes_predictor": predictor,
+            "ratio_tt_params": tt and dense[6] / tt, "ratio_lstm_params": dense[6] / lstm,
+            "ratio_model_params": (72_000 + dense[6]) / (72_000 + lstm), "ratio_model_bytes": (dense[4] + dense[5]) / (extractor + predictor),
+            "memory_interpreter_bytes": 11_200_000, "memory_runtime_bytes": 71_400_000, "memory_model_bytes": 78_000_000 + extractor + predictor,
+            "memory_peak_bytes": 90_000_000 + int(1.3 * (extractor + predictor)), "power_w": None, "power_reason": NO_POWER,
+            "blocks": 12, "timed_clips": 480, "doubts": [Doubt.ONE_SEED.value], "reasons": reasons,
+        }  # fmt: skip
+        row["doubts"] += [Doubt.SIMULATED.value] * simulated + [Doubt.NOISY.value] * (name == "tt-r8")
+        for stage, milliseconds in {"extractor": extractor_ms, "predictor": predictor_ms, "clip": extractor_ms + predictor_ms}.items():
+            base = {"extractor": dense[7], "predictor": dense[8], "clip": dense[7] + dense[8]}[stage]
+            row |= {f"latency_{stage}_p50_ns": milliseconds * 1e6, f"latency_{stage}_p90_ns": milliseconds * 1.06e6}
+            row |= {f"speedup_{stage}": base / milliseconds, f"speedup_{stage}_ci95": [base / milliseconds * 0.97, base / milliseconds * 1.02]}
+        rows.append(row)
+        for round_, position in itertools.product(range(6), (0, 15)):
+            shape = (1 + 0.01 * np.sin(7 * round_ + position)) * (0.985 + random.gamma(1.2, 0.02, 40))
+            a, b = extractor_ms * 1e6 * shape, predictor_ms * 1e6 * shape
+            place = {"variant": name, "target": "localhost", "round": round_, "position": position}
+            timings.append(pd.DataFrame({**place, "extractor_ns": a, "predictor_ns": b, "clip_ns": a + b}))
         wrong = random.random(n) > accuracy
         answers = np.where(wrong, (labels + random.integers(1, 3, n)) % 7, labels)
         predictions.append(pd.DataFrame({
-            "variant": name, "target": "localhost", "seed": 0, "fold": "only", "clip_id": [f"c{i}" for i in range(n)], "cluster": [f"s{i // 10}" for i in range(n)], "label": labels, "predicted": answers,
+            "variant": name, "target": "localhost", "seed": 0, "fold": "only", "clip_id": [f"c{i}" for i in range(n)],
+            "cluster": [f"s{i // 10}" for i in range(n)], "label": labels, "predicted": answers,
         }))  # fmt: skip
         manifests[name] = {
-            "variant": name, "engine": "onnxruntime", "opset": 17, "recipe": recipe, "way": "decomposed, fine-tuned with distillation" if recipe else "trained", "made_with": {"torch": "2.13", "onnxruntime": "1.24"},
+            "variant": name, "engine": "onnxruntime", "opset": 17, "recipe": recipe, "made_with": {"torch": "2.13", "onnxruntime": "1.24"},
+            "way": "decomposed, fine-tuned with distillation" if recipe else "trained",
             "layers": [{"name": "lstm.input", "kind": "tensor-train", "shape": [4096, 1024], "ranks": [1, 4, 1], "params": lstm, "bits": 32}],
         }  # fmt: skip
     return ReportInput(
-        study="default", title="Posed synthetic expressions, small model", created_utc="2026-01-05 10:00 UTC", baseline=rename.get("dense-fp32", "dense-fp32"),
-        rows=rows, timings=pd.concat(timings), predictions=pd.concat(predictions), manifests=manifests,
-        data={"name": "synthetic", "simulated": simulated, "fingerprint": "5e" * 32, "classes": CLASSES, "left_out": 0, "folds": [{"name": "only", "train": 1200, "validation": 300, "test": 1500}]},
-        host={"localhost": {"cpu": "Example CPU, 2 cores", "python": "3.11.2", "onnxruntime": "1.24.1", "load_before": 0.03}},
+        study="default", title="Posed synthetic expressions, small model", created_utc="2026-01-05T10:00:00Z",
+        baseline=rename.get("dense-fp32", "dense-fp32"), rows=rows, manifests=manifests,
+        timings=pd.concat(timings), predictions=pd.concat(predictions),
+        data={
+            "name": "synthetic", "simulated": simulated, "fingerprint": "5e" * 32, "classes": CLASSES, "left_out": 0,
+            "folds": [{"name": "only", "train": 1200, "validation": 300, "test": 1500}],
+        },
+        host={"localhost": {"cpu": "Example CPU, 2 cores", "python": "3.11.2", "onnxruntime": "1.24.1", "clock": {"before_mhz": 2600}}},
         settings={"rounds": 6, "block_clips": 16, "threads": 1},
-        faults=[{"variant": "tt-r2", "target": "localhost", "pass": "latency", "status": "excluded", "reason": "the machine was suspended during the block"}],
+        faults=[{"variant": "tt-r2", "target": "localhost", "pass": "latency", "status": "excluded", "reason": "the machine was suspended"}],
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("report")
+    render(build(), out)
+    return out
+
+
+class Page(HTMLParser):
+    """What a browser would load, the table cells, and whether tags are balanced."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.open: list[str] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.loads += [str(given[name]) for name in ("src", "srcset", "data", "poster", "action") if given.get(name)]
+        self.loads += [str(given["href"])] if tag in ("link", "base") else []
+        assert tag not in ("script", "iframe", "object", "embed")
+        if tag == "img":
+            self.images.append(given)
+        if tag not in ("img", "meta", "link", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] not in (["style"], ["title"]):
+            self.words += " " + data.strip()
+
+
+def written(given: ReportInput) -> tuple[str, str]:
+    """The words of index.html and the text of report.md, without pictures."""
+    made = texts(given, [tell(given, target) for target in given.targets], {target: [] for target in given.targets})
+    return Page(made["index.html"]).words, made["report.md"]
+
+
+def test_the_page_loads_nothing_from_elsewhere(folder: Path) -> None:
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    found = Page(text)
+    assert not found.open
+    assert found.loads
+    assert all(load.startswith("data:image/svg+xml;base64,") for load in found.loads)
+    assert not re.search(r"url\(|@import", text)
+
+
+def test_every_picture_has_an_alternative_text_and_lies_in_figures_as_svg_and_png(folder: Path) -> None:
+    images = Page((folder / "index.html").read_text(encoding="utf-8")).images
+    assert all(len(image["alt"] or "") > 40 for image in images)
+    names = {path.stem for path in (folder / "figures").iterdir()}
+    assert names >= {"accuracy-bytes", "accuracy-latency", "speedups", "sizes", "memory", "latency-clip", "latency-predictor", "latency-extractor"}
+    assert names >= {"confusion-dense-fp32", "confusion-tt-r4-int8"}
+    assert {path.suffix for path in (folder / "figures").iterdir()} == {".svg", ".png"}
+    assert len(images) == len(names)
+
+
+def test_every_variant_has_its_row_with_interval_and_n(folder: Path) -> None:
+    words = Page((folder / "index.html").read_text(encoding="utf-8")).words
+    for name, *_ in VARIANTS:
+        assert f" {name} " in words
+    assert "96.2 %" in words
+    assert "[95.2, 97.2], n = 1,500" in words
+    assert "12 blocks" in words
+
+
+def test_the_same_input_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    for path in render(build(), tmp_path):
+        assert path.read_bytes() == (folder / path.relative_to(tmp_path)).read_bytes(), path.name
+
+
+def test_a_missing_figure_says_why_it_is_missing(folder: Path) -> None:
+    for name in ("index.html", "report.md"):
+        text = (folder / name).read_text(encoding="utf-8")
+        assert f"n/a: {NO_POWER}" in text
+        assert "n/a: nothing is in tensor-train form" in text
+
+
+def test_names_cannot_bring_html_or_paths_along(tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script>|**b**/../x"
+    render(build(rename={"tt-r4-int8": hostile}), tmp_path / "out")  # the pick: in headline, sentences, tables, pictures
+    assert hostile in Page((tmp_path / "out" / "index.html").read_text(encoding="utf-8")).words  # Page fails on a script element
+    markdown = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "<script>" not in markdown + MarkdownIt().enable("table").render(markdown)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert {path.parent.name for path in tmp_path.rglob("*.svg")} == {"figures"}
+
+
+def test_the_markdown_tables_parse_with_as_many_cells_in_every_line(folder: Path) -> None:
+    tokens = MarkdownIt().enable("table").parse((folder / "report.md").read_text(encoding="utf-8"))
+    widths: list[list[int]] = []
+    for token in tokens:
+        if token.type == "table_open":
+            widths.append([])
+        if token.type == "tr_open":
+            widths[-1].append(0)
+        if token.type in ("th_open", "td_open"):
+            widths[-1][-1] += 1
+    assert len(widths) >= 9
+    assert all(len(set(table)) == 1 and len(table) > 1 for table in widths)
+
+
+def test_the_first_screen_names_a_variant_what_it_brings_and_what_it_costs() -> None:
+    told = tell(build(), "localhost")
+    assert told.headline == "Use **tt-r4-int8**."
+    assert "stores 133 kB instead of 18.1 MB (137× smaller)" in told.sentences[0].text
+    assert "6.30 ms instead of 15.7 ms (2.49× [2.42, 2.54] faster)" in told.sentences[0].text
+    assert "not worse by more than 0.9 points (one-sided 95 % limit)" in told.sentences[1].text
+
+
+def test_a_control_that_the_pick_does_not_beat_is_named_right_below_it() -> None:
+    told = tell(build(), "localhost")
+    assert [remark.kind for remark in told.controls] == ["control", "train"]
+    assert "**small-dense-int8** beats **tt-r4-int8** in speed and is not shown to be worse" in told.controls[0].text
+    assert next(remark.text for remark in told.sentences if remark.kind == "but").startswith("The control **small-dense-int8** beats")
+
+
+def test_a_control_may_win() -> None:
+    given = build()
+    rows = [dict(row) | {"validation_accuracy": 0.96 if "small" in row["variant"] else row["validation_accuracy"]} for row in given.rows]
+    assert tell(dataclasses.replace(given, rows=rows), "localhost").headline.startswith("Use **small-dense-int8**, a control")
+
+
+def test_test_accuracy_chooses_nothing() -> None:
+    given = build()
+    rows = [dict(row) | {"accuracy": 0.99 if row["variant"] == "tt-r2" else 0.5} for row in given.rows]
+    assert pick(rows, rows[0]) == rows[5]  # tt-r4-int8, as before
+
+
+def test_without_validation_accuracy_no_variant_is_named() -> None:
+    rows = [dict(row) | {"validation_accuracy": None} for row in build().rows]
+    assert "No variant can be named" in written(dataclasses.replace(build(), rows=rows))[0]
+
+
+def test_a_run_without_latency_memory_and_accuracy_still_has_a_page(tmp_path: Path) -> None:
+    given, why = build(), "the study does not ask for it"
+    kept = ("variant", "target", "stored_bytes", "bytes_extractor", "bytes_predictor", "validation_accuracy", "params")
+    rows = [{column: (value if column in kept else None) for column, value in row.items()} for row in given.rows]
+    for row in rows:
+        row |= {"reasons": {column: why for column, value in row.items() if value is None}, "doubts": []}
+    bare = dataclasses.replace(given, rows=rows, timings=given.timings.head(0), predictions=given.predictions.head(0))
+    assert [path.name for path in render(bare, tmp_path)] == ["index.html", "report.md", "sizes.svg", "sizes.png"]
+    words = Page((tmp_path / "index.html").read_text(encoding="utf-8")).words
+    assert f"Latency was not measured: {why}." in words
+    assert f"n/a: {why}" in words
+
+
+def test_two_targets_have_sections_and_pictures_of_their_own(tmp_path: Path) -> None:
+    given = build()
+    few = [row for row in given.rows if row["variant"] in ("dense-fp32", "tt-r4")]
+    rows = [*few, *(dict(row) | {"target": "board 1", "latency_clip_p50_ns": None, "speedup_clip": None} for row in few)]
+    names = {path.name for path in render(dataclasses.replace(given, rows=rows, simulated_targets=("board 1",)), tmp_path)}
+    words = Page((tmp_path / "index.html").read_text(encoding="utf-8")).words
+    assert "All variants on board 1" in words
+    assert "Simulated target: board 1." in words
+    assert {"accuracy-bytes-localhost.svg", "accuracy-bytes-board_1.svg", "accuracy-latency-localhost.svg"} <= names
+    assert "accuracy-latency-board_1.svg" not in names
+
+
+def test_simulated_data_says_so_and_real_data_does_not() -> None:
+    for text in written(build()):
+        assert "No person was filmed" in text or "no person was filmed" in text
+    for text in written(build(simulated=False)):
+        assert "imulated" not in text
+
+
+@pytest.mark.parametrize(
+    ("speedup", "interval", "words"),
+    [
+        (6.0, [5.7, 6.3], "6.00× [5.70, 6.30] faster"),
+        (0.5, [0.4, 0.8], "2.00× [1.25, 2.50] slower"),
+        (1.01, [0.97, 1.04], "as fast as far as can be told, 1.01× [0.970, 1.04]"),
+        (2.0, None, "2.00× faster (no interval)"),
+    ],
+)
+def test_speed_is_claimed_only_where_the_interval_excludes_one(speedup: float, interval: list[float] | None, words: str) -> None:
+    assert speed_words({"speedup_clip": speedup, "speedup_clip_ci95": interval}, "clip") == words
+
+
+def test_an_unwritable_folder_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(ResultsError, match="cannot write the report"):
+        render(build(), tmp_path / "file")
+
+
+def test_an_input_without_rows_or_columns_refuses_to_exist() -> None:
+    with pytest.raises(ValueError, match="at least one measured variant"):
+        dataclasses.replace(build(), rows=[])
+    with pytest.raises(ValueError, match="timings lacks the columns clip_ns"):
+        dataclasses.replace(build(), timings=build().timings.drop(columns="clip_ns"))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ class Remark:
     text: str
     control: str = ""
     about: str = ""  # the variant that the control answers
+    verdict: str = ""  # the text's first sentence, without its point
 
 
 def compare(given: ReportInput, rows: Sequence[Row]) -> tuple[Remark, ...]:
@@ -78,7 +79,7 @@ def _against(given: ReportInput, control: Row, train: Row) -> Remark:
         kind, verdict = "train", f"{its} beats its control {mine} in {' and '.join(worse)} and is not shown to be worse in anything"
     else:
         kind, verdict = "tie", f"The control {mine} and {its} cannot be told apart: here the tensor train buys nothing that the control does not"
-    return Remark(kind, f"{verdict}. The control: {'; '.join(parts)}.", control["variant"], train["variant"])
+    return Remark(kind, f"{verdict}. The control: {'; '.join(parts)}.", control["variant"], train["variant"], verdict)
 
 
 def _bounds(change: Change, percent: bool = False) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import errno
 import importlib.resources
-import os
 import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
@@ -24,8 +25,18 @@ def render(given: ReportInput, out: Path) -> list[Path]:
 
     raises: ResultsError where `out` cannot be written, DiskFullError where no space is left
     """
+    with _named_errors(out):
+        (out / "figures").mkdir(parents=True, exist_ok=True)
     stories = [story.tell(given, target) for target in given.targets]
-    pictures = {target: _pictures(given, told) for target, told in zip(given.targets, stories, strict=True)}
+    pictures = {told.target: _pictures(given, told) for told in stories}
+    contents = {name: text.encode() for name, text in texts(given, stories, pictures).items()}
+    for picture in (picture for drawn in pictures.values() for picture in drawn):
+        contents |= {f"figures/{picture.name}.svg": picture.svg, f"figures/{picture.name}.png": picture.png}
+    return [_write(out / name, content) for name, content in contents.items()]
+
+
+def texts(given: ReportInput, stories: Sequence[Story], pictures: Mapping[str, Sequence[Picture]]) -> dict[str, str]:
+    """index.html and report.md. stories: one per target; pictures: by target"""
     context = {
         "given": given,
         "stories": stories,
@@ -33,24 +44,17 @@ def render(given: ReportInput, out: Path) -> list[Path]:
         "rule": story.RULE,
         "css": importlib.resources.files("fercompress_templates").joinpath("page.css").read_text(encoding="utf-8"),
         "main": {target: tables.variants(given, target, tables.MAIN, "main", "All variants at a glance") for target in given.targets},
-        "details": {target: _details(given, told) for target, told in zip(given.targets, stories, strict=True)},
+        "details": {told.target: _details(given, told) for told in stories},
         "provenance": [table for table in (tables.provenance(given), tables.faults(given), tables.left_out(given)) if table is not None],
         "recipes": tables.recipes(given),
         "layers": [table for name in given.manifests if (table := tables.layers(given, name)) is not None],
     }
     environment = _environment()
-    written = [
-        _write(out / "index.html", environment.get_template("index.html").render(context).encode()),
-        _write(out / "report.md", environment.get_template("report.md").render(context).encode()),
-    ]
-    for picture in (picture for of_target in pictures.values() for picture in of_target):
-        written.append(_write(out / "figures" / f"{picture.name}.svg", picture.svg))
-        written.append(_write(out / "figures" / f"{picture.name}.png", picture.png))
-    return written
+    return {name: environment.get_template(name).render(context) for name in ("index.html", "report.md")}
 
 
 def _pictures(given: ReportInput, told: Story) -> list[Picture]:
-    suffix = "" if len(given.targets) == 1 else "-" + re.sub(r"[^A-Za-z0-9._-]+", "_", told.target)
+    suffix = "" if len(given.targets) == 1 else f"-{told.target}"
     return figures.chosen(given, told.target, list(dict.fromkeys([given.baseline, _compared(given, told)])), suffix)
 
 
@@ -101,12 +105,21 @@ def _data_uri(svg: bytes) -> str:
 def _write(path: Path, content: bytes) -> Path:
     """Whole or not at all: a reader never sees half a file."""
     unfinished = path.with_name(f".{path.name}.part")
+    with _named_errors(path):
+        try:
+            unfinished.write_bytes(content)
+            unfinished.replace(path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise
+    return path
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(f"{path}: no space left to write the report; free some and run `fercompress report` again") from error
         raise ResultsError(f"{path}: cannot write the report ({error.strerror}); choose another folder with --out") from error
-    return path

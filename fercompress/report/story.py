@@ -156,8 +156,7 @@ def _rivals(rows: Sequence[Row], remarks: Sequence[Remark], chosen: Row) -> list
         rival = next(row for row in rows if row["variant"] == remark.control)
         validation = rival.get("validation_accuracy")
         why = "it has no validation accuracy" if validation is None else f"its validation accuracy is {percent_text(validation)}"
-        verdict = "is better in part and not shown to be worse" if remark.kind == "control" else "cannot be told apart from it"
-        said.append(Remark("but", f"The control **{remark.control}** {verdict} on test clips (below); the rule passes it over: {why}."))
+        said.append(Remark("but", f"{remark.verdict}. The rule passes it over: {why}."))
     return said
 
 
