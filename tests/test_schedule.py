@@ -21,8 +21,9 @@ def schedule(**more) -> Schedule:
     for variant in ("a", "b"):
         bundle = Bundle(None, f"sha-{variant}", variant, "onnxruntime", {"graph_key": "g"}, tiny_bundle.SIZE)
         bundles[variant] = [MeasuredBundle(bundle, 0, "f", np.array([3, 0, 8]))]
+    board = load_board("localhost")
     given = {
-        "bundles": bundles, "settings": Measure(rounds=2), "board": load_board("localhost"), "machine": MACHINE, "engines": ENGINES, "fingerprint": "p",
+        "bundles": bundles, "settings": Measure(rounds=2), "board": board, "machine": MACHINE, "engines": ENGINES, "fingerprint": "p",
         "all_clips": FILE, "few_clips": FILE, "seed": 0, **more,
     }  # fmt: skip
     return Schedule(**given)

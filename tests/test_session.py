@@ -204,6 +204,14 @@ def test_an_agent_that_breaks_tells_its_last_line(tmp_path):
     assert run.blocks[0].reason == "the agent broke with exit code 1: ValueError: odd"
 
 
+def test_a_graph_that_the_runtime_cannot_load_tells_the_runtimes_words(tmp_path):
+    run = Run(tmp_path, a=[one(tmp_path, "a", predictor=b"no graph")])
+    run(only("memory"))
+    assert run.blocks[0].status is Status.FAILED
+    assert "predictor.onnx" in run.blocks[0].reason
+    assert "INVALID_PROTOBUF" in run.blocks[0].reason
+
+
 def test_an_agent_that_hangs_is_ended_at_the_deadline_with_its_children(tmp_path):
     run = Run(tmp_path, a=[one(tmp_path, "a")])
     run.board = board_with(tmp_path, f"""grep -q '"job": "memory"' "$2" && {{ sleep 301 & echo $! > {tmp_path}/pid; wait; }}""")

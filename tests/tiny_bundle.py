@@ -53,8 +53,11 @@ def write(
     predictor_scale: float = 1.0,
     engine: str = "onnxruntime",
     graph_key: str = "tiny",
+    predictor: bytes | None = None,
 ) -> Bundle:
-    """extractor_seed: of the extractor's weights alone, so that variants can share its file; predictor_scale: 0 gives all-zero logits"""
+    """predictor: its file's content, whatever it is; extractor_seed: of the extractor's weights alone, so that variants can share its file;
+    predictor_scale: 0 gives all-zero logits
+    """
     folder.mkdir(parents=True)
     first = weights(seed if extractor_seed is None else extractor_seed)[0]
     second = weights(seed)[1] * np.float32(predictor_scale)
@@ -68,6 +71,7 @@ def write(
             second, ("features", [1, FRAMES, FEATURES]), ("logits", [1, len(CLASSES)]),
         ),
     }  # fmt: skip
+    files["predictor.onnx"] = predictor or files["predictor.onnx"]
     for name, data in files.items():
         (folder / name).write_bytes(data)
     manifest = {
