@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from fercompress.errors import DiskFullError, ResultsError
 from fercompress.records import Block, BlockKey, Bundle, Clips, Fold, History, LeftOut, Pass, Size, Status
+from fercompress.results import rows
 from fercompress.results.store import FILE, Store, Training
 
 SIZE = Size(10, 1000, 20, 1010, 500, 530, 1520, 2048, 1024)
@@ -149,6 +150,16 @@ def test_only_blocks_of_the_plan_are_counted_once_there_is_a_plan(store):
     assert store.done() == {key(round_=0), key(round_=1)}
 
 
+def test_a_plan_holds_for_its_own_study_only(store):
+    store.record(latency_block(round_=0))
+    store.record(latency_block(round_=1))
+    for study, planned in (({"name": "one"}, 0), ({"name": "two"}, 1), ({"name": "one"}, 0)):
+        store.record_study(study)
+        assert [block.key.round for block in store.blocks()] == [0, 1]  # not planned yet
+        store.record_plan([key(round_=planned)])
+        assert [block.key.round for block in store.blocks()] == [planned]
+
+
 def test_without_a_plan_the_newest_settings_count(store):
     store.record(latency_block(clip_ns=(1, 1), settings_sha256="one"))
     store.record(latency_block(clip_ns=(2, 2), settings_sha256="two"))
@@ -259,18 +270,42 @@ def test_a_changed_sample_is_found_by_its_checksum(store):
     db.execute("UPDATE blocks SET clip_ns = ?", ((5).to_bytes(8, "little") * 2,))
     db.commit()
     db.close()
-    with pytest.raises(ResultsError, match=r"damaged \(block 1 does not match its checksum\)"):
+    with pytest.raises(ResultsError, match=r"damaged \(blocks: row 1 does not match its checksum\)"):
         store.blocks()
 
 
-def test_text_that_is_no_longer_json_is_damage_not_a_traceback(store):
-    store.record_study({"name": "default"})
+def test_a_changed_study_is_found_by_its_checksum(store):
+    store.record_study({"name": "default", "seeds": [0]})
     db = sqlite3.connect(store.path)
-    db.execute("UPDATE studies SET study = '{'")
+    db.execute("UPDATE studies SET study = replace(study, '0', '1')")
     db.commit()
     db.close()
-    with pytest.raises(ResultsError, match="damaged"):
+    with pytest.raises(ResultsError, match=r"damaged \(studies: row 1 does not match its checksum\)"):
         store.study()
+
+
+@settings(max_examples=40, deadline=None)
+@given(changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=20))
+def test_a_file_with_any_bytes_changed_says_the_same_as_before_or_is_refused(tmp_path_factory, changes):
+    path = tmp_path_factory.mktemp("run") / FILE
+    content = bytearray((OLD_FILES / "results-v1.sqlite").read_bytes())
+    for place, change in changes:
+        content[place % len(content)] ^= change
+    path.write_bytes(content)
+    try:
+        with Store.open(path) as opened:
+            said = everything(opened)
+    except ResultsError:
+        return
+    with Store.open(OLD_FILES / "results-v1.sqlite", writable=False) as opened:
+        assert said == everything(opened)
+
+
+def everything(opened):
+    done = opened.done()
+    assert all(isinstance(each, BlockKey) for each in done)
+    plain = [opened.study(), opened.clips(), opened.bundles(), opened.trainings(), [str(rows.block_row(block)) for block in opened.blocks()]]
+    return str(plain)
 
 
 @pytest.mark.parametrize("folder", ["missing", "file"])

@@ -21,17 +21,17 @@ APPLICATION_ID = 0x46455243  # "FERC": tells our files from other programs' SQLi
 # Tables only grow: where a thing is recorded again, its newest row counts.
 _LADDER: tuple[str, ...] = (
     """
-    CREATE TABLE studies (id INTEGER PRIMARY KEY, recorded TEXT NOT NULL, study TEXT NOT NULL);
-    CREATE TABLE plans (id INTEGER PRIMARY KEY, recorded TEXT NOT NULL, keys TEXT NOT NULL);
-    CREATE TABLE clips (id INTEGER PRIMARY KEY, recorded TEXT NOT NULL, facts TEXT NOT NULL);
+    CREATE TABLE studies (id INTEGER PRIMARY KEY, recorded TEXT NOT NULL, study TEXT NOT NULL, crc32 INTEGER NOT NULL);
+    CREATE TABLE plans (id INTEGER PRIMARY KEY, recorded TEXT NOT NULL, study INTEGER NOT NULL, keys TEXT NOT NULL, crc32 INTEGER NOT NULL);
+    CREATE TABLE clips (id INTEGER PRIMARY KEY, recorded TEXT NOT NULL, facts TEXT NOT NULL, crc32 INTEGER NOT NULL);
     CREATE TABLE bundles (
         id INTEGER PRIMARY KEY, recorded TEXT NOT NULL,
         variant TEXT NOT NULL, seed INTEGER NOT NULL, fold TEXT NOT NULL, engine TEXT NOT NULL,
-        sha256 TEXT NOT NULL, timed INTEGER NOT NULL, size TEXT NOT NULL, manifest TEXT NOT NULL
+        sha256 TEXT NOT NULL, timed INTEGER NOT NULL, size TEXT NOT NULL, manifest TEXT NOT NULL, crc32 INTEGER NOT NULL
     );
     CREATE TABLE trainings (
         id INTEGER PRIMARY KEY, recorded TEXT NOT NULL,
-        variant TEXT NOT NULL, seed INTEGER NOT NULL, fold TEXT NOT NULL, facts TEXT NOT NULL
+        variant TEXT NOT NULL, seed INTEGER NOT NULL, fold TEXT NOT NULL, facts TEXT NOT NULL, crc32 INTEGER NOT NULL
     );
     CREATE TABLE blocks (
         id INTEGER PRIMARY KEY, recorded TEXT NOT NULL,
@@ -90,6 +90,8 @@ def named_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's and the system's errors about `path` into ours, with the remedy."""
     try:
         yield
+    except UnicodeDecodeError as error:
+        raise damaged(path, str(error)) from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0)
         primary = code & 0xFF

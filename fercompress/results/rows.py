@@ -68,7 +68,7 @@ def block_from(row: Sequence[Any]) -> Block:
 
 
 def crc32(row: Sequence[Any]) -> int:
-    """Of the values of COLUMNS: SQLite checks its own structure, not the bytes that it was given."""
+    """Of a row's values: SQLite checks its own structure, not the bytes that it was given."""
     return zlib.crc32(repr(tuple(row)).encode())
 
 

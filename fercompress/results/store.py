@@ -11,87 +11,20 @@ import datetime
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from fercompress.errors import ResultsError
-from fercompress.records import Block, BlockKey, Bundle, Clips, Fold, History, Int64, LeftOut, Pass, Size, Status
+from fercompress.records import Block, BlockKey, Bundle, Clips, Fold, History, LeftOut, Pass, Size, Status
 from fercompress.results import journal, rows
+from fercompress.results.facts import ClipFacts, Entry, FoldFacts, StoredBundle, Training
 from fercompress.results.rows import json_text
 
+__all__ = ["FILE", "ClipFacts", "Entry", "FoldFacts", "Store", "StoredBundle", "Training"]
+
 FILE = "results.sqlite"  # its name in a run folder
-
-
-@dataclass(frozen=True)
-class FoldFacts:
-    """A fold's test clips: index int64 (n,) into the `Clips`, labels int64 (n,), n strings each; and how many clips the other parts hold."""
-
-    name: str
-    train_clips: int
-    validation_clips: int
-    index: Int64
-    labels: Int64
-    clip_ids: tuple[str, ...]
-    subjects: tuple[str, ...]
-    clusters: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ClipFacts:
-    """What the results need to know of the `Clips`, pictures left out."""
-
-    name: str
-    fingerprint: str
-    simulated: bool
-    classes: tuple[str, ...]
-    folds: tuple[FoldFacts, ...]
-    left_out: tuple[LeftOut, ...]
-
-
-@dataclass(frozen=True)
-class StoredBundle:
-    """A bundle as recorded; timed: latency, memory and power are measured on this one."""
-
-    variant: str
-    seed: int
-    fold: str
-    engine: str
-    sha256: str
-    timed: bool
-    size: Size
-    manifest: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Training:
-    """One training of a variant's predictor (the baseline's is the teacher's own).
-
-    way: how the variant came about, as reports say it ("decomposed, fine-tuned with distillation")
-    train_epoch_s: seconds of one epoch of the predictor on cached features; None where it has no such epoch
-    best_epoch_accuracy, last_epoch_accuracy: test accuracy (share, 0..1) in torch, where known; neither chose anything
-    """
-
-    variant: str
-    seed: int
-    fold: str
-    way: str
-    history: History
-    train_epoch_s: float | None = None
-    best_epoch_accuracy: float | None = None
-    last_epoch_accuracy: float | None = None
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A block as it stands in the journal: its number, when it was recorded (UTC, ISO 8601), whether results count it."""
-
-    id: int
-    recorded: str
-    counted: bool
-    block: Block
 
 
 def _utc_now() -> str:
@@ -127,8 +60,8 @@ class Store:
         self._append_if_new("studies", {}, {"study": json_text(study)})
 
     def record_plan(self, keys: Iterable[BlockKey]) -> None:
-        """Which blocks the study consists of: once a plan is recorded, results count its blocks only."""
-        self._append_if_new("plans", {}, {"keys": json_text(sorted(rows.key_row(key) for key in keys))})
+        """Which blocks the newest study consists of: once that is recorded, results count these only."""
+        self._append_if_new("plans", {}, {"study": self._study_id(), "keys": json_text(sorted(rows.key_row(key) for key in keys))})
 
     def record_clips(self, clips: Clips, folds: Sequence[Fold]) -> None:
         facts = {
@@ -160,7 +93,8 @@ class Store:
         row = rows.block_row(block)
         with journal.transaction(self._db, self.path) as db:
             columns = f"recorded, crc32, {', '.join(rows.COLUMNS)}"
-            values = (self._clock(), rows.crc32(row), *row)
+            recorded = self._clock()
+            values = (recorded, rows.crc32((recorded, *row)), *row)
             cursor = db.execute(f"INSERT INTO blocks ({columns}) VALUES ({', '.join('?' * len(values))}) ON CONFLICT DO NOTHING", values)
             return cursor.rowcount == 1
 
@@ -168,22 +102,22 @@ class Store:
 
     def study(self) -> dict[str, Any]:
         """The study that was recorded last."""
-        found = self._rows("SELECT study FROM studies ORDER BY id DESC LIMIT 1")
+        found = self._newest("studies", "study")
         if not found:
             raise ResultsError(f"{self.path}: holds no study yet; run `fercompress run` again with the same --out")
-        study: dict[str, Any] = self._parsed(found[0][0])
+        study: dict[str, Any] = json.loads(found[0][0])
         return study
 
     def created(self) -> str:
         """When this run was begun: UTC, ISO 8601; "" before the first study."""
-        found = self._rows("SELECT recorded FROM studies ORDER BY id LIMIT 1")
-        return str(found[0][0]) if found else ""
+        first = self._checked("studies", "study", "ORDER BY id LIMIT 1")
+        return str(first[0][1]) if first else ""
 
     def clips(self) -> ClipFacts | None:
-        found = self._rows("SELECT facts FROM clips ORDER BY id DESC LIMIT 1")
+        found = self._newest("clips", "facts")
         if not found:
             return None
-        facts = self._parsed(found[0][0])
+        facts = json.loads(found[0][0])
         folds = tuple(
             FoldFacts(
                 fold["name"], fold["train_clips"], fold["validation_clips"], np.array(fold["index"], np.int64), np.array(fold["labels"], np.int64),
@@ -202,21 +136,18 @@ class Store:
 
     def bundles(self) -> list[StoredBundle]:
         """The newest bundle of every variant, seed, fold and engine, in the order recorded."""
-        newest = "SELECT max(id) FROM bundles GROUP BY variant, seed, fold, engine"
-        columns = "variant, seed, fold, engine, sha256, timed, size, manifest"
         return [
-            StoredBundle(variant, seed, fold, engine, sha256, bool(timed), Size(**self._parsed(size)), self._parsed(manifest))
-            for variant, seed, fold, engine, sha256, timed, size, manifest in self._rows(
-                f"SELECT {columns} FROM bundles WHERE id IN ({newest}) ORDER BY id"
+            StoredBundle(variant, seed, fold, engine, sha256, bool(timed), Size(**json.loads(size)), json.loads(manifest))
+            for variant, seed, fold, engine, sha256, timed, size, manifest in self._newest(
+                "bundles", "variant, seed, fold, engine, sha256, timed, size, manifest", per="variant, seed, fold, engine"
             )
         ]
 
     def trainings(self) -> list[Training]:
         """The newest training of every variant, seed and fold, in the order recorded."""
-        newest = "SELECT max(id) FROM trainings GROUP BY variant, seed, fold"
         found = []
-        for variant, seed, fold, text in self._rows(f"SELECT variant, seed, fold, facts FROM trainings WHERE id IN ({newest}) ORDER BY id"):
-            facts = self._parsed(text)
+        for variant, seed, fold, text in self._newest("trainings", "variant, seed, fold, facts", per="variant, seed, fold"):
+            facts = json.loads(text)
             history = facts.pop("history")
             columns = {name: tuple(history[name]) for name in ("train_loss", "validation_accuracy", "epoch_s")}
             found.append(Training(variant, seed, fold, history=History(**columns, best_epoch=history["best_epoch"]), **facts))
@@ -226,13 +157,15 @@ class Store:
         """Keys that need no measuring: finished, on the bundle that is current. A failed block is not done: it is tried again."""
         current, cells = self._current_bundles()
         finished = self._rows(f"SELECT {', '.join(rows.KEY)}, bundle_sha256 FROM blocks WHERE status = 'ok'")
-        keys = ((rows.key_from(row[:-1]), row[-1]) for row in finished)
+        keys = ((self._key(row[:-1]), row[-1]) for row in finished)
         return {key for key, sha256 in keys if sha256 in current or (key.variant, key.seed, key.fold) not in cells}
 
     def plan(self) -> set[BlockKey] | None:
-        """The keys recorded last as the study's; None before any were."""
-        found = self._rows("SELECT keys FROM plans ORDER BY id DESC LIMIT 1")
-        return {rows.key_from(row) for row in self._parsed(found[0][0])} if found else None
+        """The keys recorded last, if for the newest study; else None: another study's plan says nothing about this one's blocks."""
+        found = self._newest("plans", "study, keys")
+        if not found or found[0][0] != self._study_id():
+            return None
+        return {rows.key_from(row) for row in json.loads(found[0][1])}
 
     def blocks(self, *, variant: str | None = None, target: str | None = None, pass_: Pass | None = None) -> list[Block]:
         """The blocks that results count, in the order recorded; failed ones too, where nothing better is known of their key."""
@@ -250,24 +183,44 @@ class Store:
         """
         plan = self.plan()
         current, cells = self._current_bundles()
+        found = self._checked("blocks", ", ".join(rows.COLUMNS), "ORDER BY id")
         best: dict[tuple[Any, ...], tuple[bool, int]] = {}
-        places = {}
-        for number, status, sha256, *row in self._rows(f"SELECT id, status, bundle_sha256, {', '.join(rows.KEY)} FROM blocks ORDER BY id"):
-            key = rows.key_from(row)
-            places[number] = tuple(row[:-1])  # settings left out: other settings are another try at the same place
-            if (plan is None or key in plan) and (sha256 in current or (key.variant, key.seed, key.fold) not in cells):
-                best[places[number]] = max(best.get(places[number], (False, 0)), (status == Status.OK, number))
-        for number, place in places.items():
-            (row,) = self._rows(f"SELECT recorded, crc32, {', '.join(rows.COLUMNS)} FROM blocks WHERE id = ?", (number,))
-            recorded, crc32, *values = row
-            if rows.crc32(values) != crc32:
-                raise journal.damaged(self.path, f"block {number} does not match its checksum")
-            yield Entry(number, recorded, best.get(place, (False, 0))[1] == number, rows.block_from(values))
+        for number, _, *values in found:
+            key, place = self._key(values[: len(rows.KEY)]), _place(values)
+            bundle_sha256, status = values[len(rows.KEY) : len(rows.KEY) + 2]
+            if (plan is None or key in plan) and (bundle_sha256 in current or (key.variant, key.seed, key.fold) not in cells):
+                best[place] = max(best.get(place, (False, 0)), (status == Status.OK, number))
+        for number, recorded, *values in found:
+            yield Entry(number, recorded, best.get(_place(values), (False, 0))[1] == number, rows.block_from(values))
 
     def _current_bundles(self) -> tuple[set[str], set[tuple[str, int, str]]]:
         """sha256 of the current bundles; the (variant, seed, fold) that have one."""
         bundles = self.bundles()
         return {bundle.sha256 for bundle in bundles}, {(bundle.variant, bundle.seed, bundle.fold) for bundle in bundles}
+
+    def _newest(self, table: str, columns: str, per: str = "") -> list[Any]:
+        """columns: all that were given to `_append_if_new`, in its order; per: one row for each of these, in the order recorded, else one in all"""
+        grouped = f"GROUP BY {per}" if per else ""
+        found = self._checked(table, columns, f"WHERE id IN (SELECT max(id) FROM {table} {grouped}) ORDER BY id")
+        return [values for _, _, *values in found]
+
+    def _checked(self, table: str, columns: str, which: str) -> list[Any]:
+        """returns: id, recorded, *columns. raises: ResultsError where a row is not as it was recorded"""
+        found = self._rows(f"SELECT id, crc32, recorded, {columns} FROM {table} {which}")
+        for number, crc32, *values in found:
+            if rows.crc32(values) != crc32:
+                raise journal.damaged(self.path, f"{table}: row {number} does not match its checksum")
+        return [(number, *values) for number, _, *values in found]
+
+    def _key(self, row: Sequence[Any]) -> BlockKey:
+        try:
+            return rows.key_from(row)
+        except ValueError as error:
+            raise journal.damaged(self.path, str(error)) from error
+
+    def _study_id(self) -> int:
+        """0 before the first study."""
+        return int(self._rows("SELECT coalesce(max(id), 0) FROM studies")[0][0])
 
     def _append_if_new(self, table: str, cell: Mapping[str, Any], content: Mapping[str, Any]) -> None:
         """Append a row unless the newest one of the same cell says the same."""
@@ -276,14 +229,14 @@ class Store:
             newest = db.execute(f"SELECT {', '.join(content)} FROM {table} WHERE {where} ORDER BY id DESC LIMIT 1", tuple(cell.values())).fetchone()
             if newest != tuple(content.values()):
                 row = {"recorded": self._clock(), **cell, **content}
+                row["crc32"] = rows.crc32(tuple(row.values()))
                 db.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with journal.named_errors(self.path):
             return self._db.execute(query, values).fetchall()
 
-    def _parsed(self, text: str) -> Any:
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise journal.damaged(self.path, str(error)) from error
+
+def _place(values: Sequence[Any]) -> tuple[Any, ...]:
+    """A block's place in the schedule; settings left out: with others it is another try at the same place."""
+    return tuple(values[: len(rows.KEY) - 1])

@@ -1,0 +1,78 @@
+"""The frozen records that a journal holds beside blocks: clips, bundles and trainings as results need them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fercompress.records import Block, History, Int64, LeftOut, Size
+
+
+@dataclass(frozen=True)
+class FoldFacts:
+    """A fold's test clips: index int64 (n,) into the `Clips`, labels int64 (n,), n strings each; and how many clips the other parts hold."""
+
+    name: str
+    train_clips: int
+    validation_clips: int
+    index: Int64
+    labels: Int64
+    clip_ids: tuple[str, ...]
+    subjects: tuple[str, ...]
+    clusters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """What the results need to know of the `Clips`, pictures left out."""
+
+    name: str
+    fingerprint: str
+    simulated: bool
+    classes: tuple[str, ...]
+    folds: tuple[FoldFacts, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True)
+class StoredBundle:
+    """A bundle as recorded; timed: latency, memory and power are measured on this one."""
+
+    variant: str
+    seed: int
+    fold: str
+    engine: str
+    sha256: str
+    timed: bool
+    size: Size
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a variant's predictor (the baseline's is the teacher's own).
+
+    way: how the variant came about, as reports say it ("decomposed, fine-tuned with distillation")
+    train_epoch_s: seconds of one epoch of the predictor on cached features; None where it has no such epoch
+    best_epoch_accuracy, last_epoch_accuracy: test accuracy (share, 0..1) in torch, where known; neither chose anything
+    """
+
+    variant: str
+    seed: int
+    fold: str
+    way: str
+    history: History
+    train_epoch_s: float | None = None
+    best_epoch_accuracy: float | None = None
+    last_epoch_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A block as it stands in the journal: its number, when it was recorded (UTC, ISO 8601), whether results count it."""
+
+    id: int
+    recorded: str
+    counted: bool
+    block: Block
