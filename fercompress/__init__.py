@@ -8,21 +8,28 @@ probabilities = bundle.predict(frames)               # uint8 (N, T, H, W) -> flo
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fercompress.export.runtime import load_bundle
-    from fercompress.results.frame import load
+    from fercompress.export.runtime import Runner
+    from fercompress.results.frame import Run
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load", "load_bundle"]
 
 # Imported at first use: `fercompress --help` must not wait for onnxruntime and pandas.
-_HOMES = {"load": "fercompress.results.frame", "load_bundle": "fercompress.export.runtime"}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'fercompress' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+def load(run_folder: str | Path) -> Run:
+    """A run's output folder as tidy pandas frames. raises: ResultsError"""
+    from fercompress.results import frame
+
+    return frame.load(run_folder)
+
+
+def load_bundle(folder: str | Path) -> Runner:
+    """A bundle, its files checked against their sha256, ready to `predict`. raises: BundleError"""
+    from fercompress.export import bundle, runtime
+
+    return runtime.Runner(bundle.load(Path(folder)))

@@ -208,6 +208,11 @@ class _Workbench:
         return torch.from_numpy(train.logits_of(self.teacher.network.predictor, self.features.train))
 
     @functools.cached_property
+    def teacher_states(self) -> Tensor:
+        """float16 (copies * N, T, H): the teacher's hidden states on the cached training features."""
+        return torch.from_numpy(train.states_of(self.teacher.network.predictor, self.features.train))
+
+    @functools.cached_property
     def inputs(self) -> bundle.Inputs:
         frames, size = self.clips.frames.shape[1:3]
         return bundle.Inputs(self.teacher.preprocess, frames, size, self.clips.classes)
@@ -285,15 +290,15 @@ class _Workbench:
         labels = torch.from_numpy(features.train_labels)
         weights = train.class_weights(self.clips.labels[self.teacher.fold.train], len(self.clips.classes)) if study.train.class_weights else None
 
-        def loss(logits: Tensor, rows: Int64) -> Tensor:
+        same_size = only_lstm(predictor)[1].hidden_size == only_lstm(self.teacher.network.predictor)[1].hidden_size
+        matched = same_size and study.fine_tune.match_states > 0
+
+        def loss(logits: Tensor, states: Tensor, rows: Int64) -> Tensor:
             return distill.loss(
-                logits,
-                labels[rows],
-                teacher_logits[rows],
-                weight=study.fine_tune.distill,
-                temperature=study.fine_tune.temperature,
-                class_weights=weights,
-            )
+                logits, labels[rows], teacher_logits[rows], weight=study.fine_tune.distill, temperature=study.fine_tune.temperature,
+                class_weights=weights, states=(states, self.teacher_states[rows].float()) if matched else None,
+                states_weight=study.fine_tune.match_states,
+            )  # fmt: skip
 
         with self.maker.tell.stage(f"train {name}{self.name}", study.fine_tune.epochs) as bar:
             trained = train.fit_predictor(

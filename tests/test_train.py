@@ -113,7 +113,7 @@ def test_a_predictor_learns_from_cached_features(clips, tmp_path):
     labels = torch.from_numpy(cached.train_labels)
     settings = config.FineTune(epochs=15, batch=8, patience=15, learning_rate=5e-3)
     trained = train.fit_predictor(
-        net.predictor, cached, settings, lambda logits, rows: nn.functional.cross_entropy(logits, labels[rows]), 0, tmp_path / "c", lambda *_: None
+        net.predictor, cached, settings, lambda logits, _, rows: nn.functional.cross_entropy(logits, labels[rows]), 0, tmp_path / "c", lambda *_: None
     )
     assert max(trained.history.validation_accuracy) == 1.0
 

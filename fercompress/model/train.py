@@ -27,10 +27,11 @@ from fercompress.errors import ModelError
 from fercompress.model.extractor import flatten
 from fercompress.model.zoo import Network
 from fercompress.records import Clips, Float32, Fold, History, Int64, Preprocess, UInt8
+from fercompress.tt.layers import only_lstm
 
 EpochDone = Callable[[int, int, History], None]  # (epochs done, epochs at most, history so far)
 State = dict[str, Tensor]
-BatchLoss = Callable[[Tensor, Int64], Tensor]  # (logits, rows of the training clips) -> scalar
+BatchLoss = Callable[[Tensor, Tensor, Int64], Tensor]  # (logits, hidden states (B, T, H), rows of the training clips) -> scalar
 
 
 class _Schedule(Protocol):
@@ -101,10 +102,12 @@ def fit(
 def fit_predictor(
     predictor: nn.Module, features: Features, settings: config.FineTune, loss: BatchLoss, seed: int, checkpoint: Path, epoch_done: EpochDone
 ) -> Trained:
-    """Train a predictor on cached features; `loss` gets the logits and the rows of `features.train` that they belong to."""
+    """Train a predictor on cached features; `loss` gets logits, hidden states and the rows of `features.train` that they belong to."""
 
     def batch_loss(rows: Int64, _: torch.Generator) -> Tensor:
-        return loss(predictor(rows_of(features.train, rows)), rows)
+        with _recorded_states(predictor) as states:
+            logits = predictor(rows_of(features.train, rows))
+        return loss(logits, states[-1], rows)
 
     def validation_accuracy() -> float:
         return accuracy(logits_of(predictor, features.validation), features.validation_labels)
@@ -146,6 +149,14 @@ def logits_of(predictor: nn.Module, features: np.ndarray[Any, Any], batch: int =
             predictor(rows_of(features, np.arange(start, min(start + batch, len(features))))).numpy() for start in range(0, len(features), batch)
         ]
     return np.concatenate(parts)
+
+
+def states_of(predictor: nn.Module, features: np.ndarray[Any, Any], batch: int = 128) -> np.ndarray[Any, Any]:
+    """features: float (N, T, D) -> the LSTM's hidden states, float16 (N, T, H)."""
+    with _evaluating(predictor), torch.inference_mode(), _recorded_states(predictor) as states:
+        for rows in np.split(np.arange(len(features)), range(batch, len(features), batch)):
+            predictor(rows_of(features, rows))
+    return np.concatenate([part.numpy().astype(np.float16) for part in states])
 
 
 def accuracy(logits: Float32, labels: Int64) -> float:
@@ -338,9 +349,22 @@ def load_trained(folder: Path) -> Trained | None:
 
 
 @contextlib.contextmanager
+def _recorded_states(predictor: nn.Module) -> Iterator[list[Tensor]]:
+    """What the predictor's LSTM returns inside the block, one (B, T, H) tensor per call."""
+    states: list[Tensor] = []
+    handle = only_lstm(predictor)[1].register_forward_hook(lambda _module, _inputs, outputs: states.append(outputs[0]))
+    try:
+        yield states
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
     """Eval mode inside the block, the former mode after it."""
     was_training = module.training
     module.eval()
-    yield
-    module.train(was_training)
+    try:
+        yield
+    finally:
+        module.train(was_training)
