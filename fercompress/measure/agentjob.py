@@ -77,18 +77,20 @@ class Agent:
         }
         if classes is not None:
             job["logits"] = f"{name}.npy"
-        local = self.incoming / f"{nonce}.json"
+        local, result = self.incoming / f"{nonce}.json", self.incoming / f"{nonce}.result.json"
         write_bytes(local, json.dumps(job, sort_keys=True).encode("ascii"))
         try:
             self.channel.put(local, f"{name}.json")
             completed = self.channel.run([self.python, self.pack.name, f"{name}.json"], deadline_s)
             check_exit(completed)
-            self.channel.get(job["result"], local)
-            answer = parse_answer(local.read_bytes(), nonce)
+            # The job's own name here may be one file with the target's (a hard link): the answer gets another.
+            self.channel.get(job["result"], result)
+            answer = parse_answer(result.read_bytes(), nonce)
             logits = self._logits(f"{name}.npy", len(job["rows"]), classes) if classes is not None and answer.ok else None
             return answer, logits
         finally:
             local.unlink(missing_ok=True)
+            result.unlink(missing_ok=True)
 
     def _logits(self, remote: str, rows: int, classes: int) -> Float32:
         local = self.incoming / Path(remote).name

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from fercompress.config import Measure
-from fercompress.errors import AgentError, BundleError, TargetTimeoutError
+from fercompress.errors import AgentError, TargetTimeoutError
 from fercompress.measure import hostload, power
 from fercompress.measure.agentjob import Agent, Answer, disk_error
-from fercompress.measure.board import Board, check_engine
+from fercompress.measure.board import Board
+from fercompress.measure.bundlecheck import check_bundles
 from fercompress.measure.channel import Channel
 from fercompress.measure.schedule import TIMED_CLIPS, Bundles, Cell, ClipsFile, MeasuredBundle, Schedule, every, remote_folder
 from fercompress.records import Block, BlockKey, Bundle, Clips, Float32, Int64, Pass, Status, digest
@@ -230,26 +231,6 @@ def answered(cell: Cell, answer: Answer, logits: Float32 | None, facts: Mapping[
         )  # fmt: skip
     except (AgentError, ValueError) as error:
         return replace(plain, reason=f"the agent's answer cannot be used: {error}")
-
-
-def check_bundles(variant: str, several: Sequence[MeasuredBundle], board: Board) -> None:
-    """raises: BundleError unless all are of one graph and every file on disk is the one that the manifest names; InputError"""
-    if not several:
-        raise BundleError(f"variant {variant!r} has no bundle: export it first")
-    if len({measured.bundle.graph_key for measured in several}) > 1:
-        raise BundleError(f"variant {variant!r}: its bundles differ in graph or shapes, not only in numbers; export them anew with the same settings")
-    for measured in several:
-        check_engine(board, measured.bundle.engine)
-        folder = measured.bundle.folder
-        told = {"manifest.json": measured.bundle.sha256, **{name: entry["sha256"] for name, entry in measured.bundle.manifest["files"].items()}}
-        for name, sha256 in told.items():
-            try:
-                with (folder / name).open("rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                raise BundleError(f"{folder / name}: cannot be read ({error.strerror}); export the bundle again") from error
-            if found != sha256:
-                raise BundleError(f"{folder / name}: does not match the manifest's sha256, the file was changed or damaged; export the bundle again")
 
 
 def extractor_sha256(bundle: Bundle) -> str:

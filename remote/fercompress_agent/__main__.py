@@ -42,7 +42,7 @@ def main(arguments=None):
         if error.errno != errno.ENOSPC:
             raise
         return _disk_full(error)
-    result["facts"] = dict(began, **dict(result.get("facts", {}), **facts.at_end()))
+    result["facts"] = dict(began, **dict(result.get("facts", {}), **facts.at_end(str(job.get("sysfs", "/sys")))))
     try:
         write_json(str(job["result"]), result)
     except OSError as error:

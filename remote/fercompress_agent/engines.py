@@ -17,7 +17,7 @@ import os
 from fercompress_agent import Problem
 
 
-class OnnxRuntime(object):
+class OnnxRuntime:
     """Both graphs in onnxruntime on the CPU: sequential, `threads` intra-op threads, everything else as the runtime ships."""
 
     modules = ("numpy", "onnxruntime")
@@ -85,7 +85,7 @@ class OnnxRuntime(object):
         return self.numpy.frombuffer(data, "<f4").reshape(self.joined_shape)
 
 
-class Null(object):
+class Null:
     """No model at all: what it measures is the cost of the timing loop itself, and it needs no numpy."""
 
     modules = ()

@@ -27,7 +27,7 @@ def at_start(job):
     return {key: value for key, value in facts.items() if value not in (None, {}, "")}
 
 
-def at_end(sysfs="/sys"):
+def at_end(sysfs):
     facts = dict(conditions("end", sysfs), end_utc=utc(), affinity=affinity())
     return {key: value for key, value in facts.items() if value not in (None, {}, "")}
 

@@ -12,7 +12,7 @@ MAGIC = b"\x93NUMPY"
 ITEM_BYTES = {"|u1": 1, "<f4": 4}
 
 
-class Rows(object):
+class Rows:
     """The rows (first axis) of one array on disk, read one at a time so that a large file costs no memory.
 
     dtype: "|u1" (uint8) or "<f4" (float32); shape: tuple of int

@@ -79,7 +79,7 @@ def temperatures(sysfs="/sys"):
     return found
 
 
-class Rapl(object):
+class Rapl:
     """Energy counters of the processor packages (Linux powercap): they count microjoules and wrap at max_energy_range_uj.
 
     Sub-domains (intel-rapl:0:0) are parts of their package, and psys holds the packages: neither is added.

@@ -21,7 +21,7 @@ def clock_facts():
     return {"clock": kind, "clock_resolution_ns": info.resolution * 1e9}
 
 
-class Times(object):
+class Times:
     """One int (ns) per timed clip, in call order; frame_ns: T per clip, flattened; logits: what the model answered, per clip."""
 
     def __init__(self):

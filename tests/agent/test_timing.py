@@ -6,7 +6,7 @@ import unittest
 from fercompress_agent import timing
 
 
-class Steps(object):
+class Steps:
     """A clock that advances by one step per look, and a model that advances it by its own cost."""
 
     def __init__(self, extract_ns=100, join_ns=5, predict_ns=1000):

@@ -1,0 +1,119 @@
+"""What a job works on: the bundle, the clips and the cached features, each checked before it is used."""
+
+import hashlib
+import json
+import os
+
+from fercompress_agent import Problem, npyfile
+
+
+class Bundle:
+    """A folder whose manifest and files have been checked against their sha256. raises: Problem"""
+
+    def __init__(self, job):
+        self.folder = str(job["bundle"])
+        path = os.path.join(self.folder, "manifest.json")
+        text = _read(path)
+        if hashlib.sha256(text).hexdigest() != job["bundle_sha256"]:
+            raise Problem("{}: the manifest is not the one that was sent (sha256 differs); export the bundle again".format(path))
+        self.manifest = json.loads(text.decode("utf-8"))
+        for name, told in sorted(self.manifest["files"].items()):
+            if file_sha256(os.path.join(self.folder, name)) != told["sha256"]:
+                raise Problem("{}: file does not match the manifest's sha256; export the bundle again".format(os.path.join(self.folder, name)))
+
+
+class Clips:
+    """The clips file, uint8 (N, T, H, W), checked against its sha256 and the bundle's shapes. raises: Problem"""
+
+    def __init__(self, job, bundle):
+        path = str(job["clips"])
+        if file_sha256(path) != job["clips_sha256"]:
+            raise Problem("{}: the clips are not the ones that were sent (sha256 differs); measure again".format(path))
+        self.rows = npyfile.Rows(path)
+        wanted = (bundle.manifest["frames"],) + tuple(bundle.manifest["extractor"]["input"]["shape"][2:])
+        if self.rows.dtype != "|u1" or self.rows.shape[1:] != wanted:
+            self.rows.close()
+            raise Problem("{}: clips of {} do not fit the bundle's {}".format(path, self.rows.shape[1:], wanted))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.rows.close()
+
+    def frames(self, engine, row):
+        return engine.frames(self.rows.row(row), self.rows.shape[1:])
+
+
+class FeatureCache:
+    """Features of all asked rows in one .npy file (rows, T, D): read where it is there, else written and renamed when complete.
+
+    The name holds the sha256 of all that the features depend on.
+    """
+
+    def __init__(self, job, bundle, engine):
+        self.hit = False
+        self.reader = self.writer = None
+        self.engine = engine
+        if not job.get("features"):
+            return
+        folder = str(job["features"])
+        os.makedirs(folder, exist_ok=True)
+        extractor = bundle.manifest["extractor"]
+        key = [
+            bundle.manifest["files"][extractor["file"]]["sha256"],
+            bundle.manifest["preprocess"],
+            job["clips_sha256"],
+            job["rows"],
+            job["engine"],
+            engine.versions(),
+        ]
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode("ascii")).hexdigest()[:32] + ".npy"
+        self.path = os.path.join(folder, name)
+        if os.path.exists(self.path):
+            self.hit = True
+            self.reader = npyfile.Rows(self.path)
+        else:
+            self.part = "{}.{}.part".format(self.path, os.getpid())
+            self.writer = open(self.part, "wb")
+            shape = [len(job["rows"])] + list(bundle.manifest["predictor"]["input"]["shape"][1:])
+            npyfile.write_header(self.writer, "<f4", shape)
+
+    def get(self, index):
+        return self.engine.from_bytes(self.reader.row(index)) if self.reader else None
+
+    def put(self, joined):
+        if self.writer:
+            self.writer.write(self.engine.to_bytes(joined))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if self.reader:
+            self.reader.close()
+        if self.writer:
+            self.writer.close()
+            if kind is None:
+                os.replace(self.part, self.path)
+            else:
+                os.remove(self.part)
+
+
+def file_sha256(path):
+    total = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            for piece in iter(lambda: file.read(1 << 20), b""):
+                total.update(piece)
+    except OSError as error:
+        raise Problem("cannot read {}: {}".format(path, error.strerror))
+    return total.hexdigest()
+
+
+def _read(path):
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise Problem("cannot read {}: {}".format(path, error.strerror))
