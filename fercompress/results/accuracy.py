@@ -17,7 +17,6 @@ def accuracy(row: Row) -> None:
     """Folds pooled (each test clip once per seed), seeds averaged; interval and limit resample people and seeds."""
     scores, clips = _scores(row.tables, row.variant, row.target)
     columns = ("accuracy", "accuracy_ci95", "n_clips", "seeds", "majority_share", "accuracy_drop", "accuracy_drop_limit95")
-    row.put(chance=None)
     if row.tables.clips is None:
         row.lack("the clips are not recorded yet", "chance", *columns)
         return
