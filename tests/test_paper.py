@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fercompress.records import Doubt
 from fercompress.report.paper import FIGURES
 
 ROW = {
@@ -29,6 +30,11 @@ def test_ours_stands_in_the_units_of_the_published_figure() -> None:
     assert ours["Memory"] == "92.2 MB peak of the whole process, 11.2 MB of it the interpreter"
     assert ours["Power"] == "3.10 W"
     assert ours["Training time per epoch"] == "60 % less (3.00 s → 1.20 s, predictor alone)"
+
+
+def test_accuracy_on_simulated_clips_says_so() -> None:
+    assert FIGURES[0].ours(ROW, {}) == "95.7 % (this study's clips)"
+    assert FIGURES[0].ours({**ROW, "doubts": [Doubt.SIMULATED.value]}, {}) == "95.7 % (simulated clips)"
 
 
 def test_what_was_not_measured_is_none() -> None:

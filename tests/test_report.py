@@ -44,7 +44,7 @@ def build(simulated: bool = True, rename: dict[str, str] | None = None) -> Repor
     rename = rename or {}
     n, dense = 1500, VARIANTS[0]
     labels = random.choice(7, n, p=[0.14, 0.06, 0.18, 0.08, 0.21, 0.09, 0.24])
-    rows, timings, predictions, manifests = [], [], [], {}
+    rows, timings, predictions, recipes, manifests = [], [], [], {}, {}
     for name, recipe, accuracy, validation, extractor, predictor, lstm, extractor_ms, predictor_ms in VARIANTS:
         name, half = rename.get(name, name), 1.96 * (accuracy * (1 - accuracy) / n) ** 0.5
         reasons = {"power_w": NO_POWER}
@@ -80,6 +80,7 @@ def build(simulated: bool = True, rename: dict[str, str] | None = None) -> Repor
             "variant": name, "target": "localhost", "seed": 0, "fold": "only", "clip_id": [f"c{i}" for i in range(n)],
             "cluster": [f"s{i // 10}" for i in range(n)], "label": labels, "predicted": answers,
         }))  # fmt: skip
+        recipes[name] = recipe
         manifests[name] = {
             "variant": name, "engine": "onnxruntime", "opset": 17, "recipe": recipe, "made_with": {"torch": "2.13", "onnxruntime": "1.24"},
             "way": "decomposed, fine-tuned with distillation" if recipe else "trained",
@@ -87,7 +88,7 @@ def build(simulated: bool = True, rename: dict[str, str] | None = None) -> Repor
         }  # fmt: skip
     return ReportInput(
         study="default", title="Posed synthetic expressions, small model", created_utc="2026-01-05T10:00:00Z",
-        baseline=rename.get("dense-fp32", "dense-fp32"), rows=rows, manifests=manifests,
+        baseline=rename.get("dense-fp32", "dense-fp32"), rows=rows, recipes=recipes, manifests=manifests,
         timings=pd.concat(timings), predictions=pd.concat(predictions),
         data={
             "name": "synthetic", "simulated": simulated, "fingerprint": "5e" * 32, "classes": CLASSES, "left_out": 0,
@@ -220,6 +221,14 @@ def test_a_control_that_the_pick_does_not_beat_is_named_right_below_it() -> None
     assert next(remark.text for remark in told.sentences if remark.kind == "but").startswith("The control **small-dense-int8** beats")
 
 
+def test_accuracies_no_better_than_guessing_are_called_so() -> None:
+    given = build()
+    rows = [dict(row) | {"accuracy": 0.22, "accuracy_ci95": [0.2, 0.25]} for row in given.rows]
+    certainty = " ".join(tell(dataclasses.replace(given, rows=rows), "localhost").certainty)
+    assert "No variant is shown to be better than always naming the largest class (24.0 %)" in certainty
+    assert "largest class" not in " ".join(tell(given, "localhost").certainty)
+
+
 def test_a_control_may_win() -> None:
     given = build()
     rows = [dict(row) | {"validation_accuracy": 0.96 if "small" in row["variant"] else row["validation_accuracy"]} for row in given.rows]
@@ -248,6 +257,16 @@ def test_a_run_without_latency_memory_and_accuracy_still_has_a_page(tmp_path: Pa
     words = Page((tmp_path / "index.html").read_text(encoding="utf-8")).words
     assert f"Latency was not measured: {why}." in words
     assert f"n/a: {why}" in words
+
+
+def test_a_run_that_has_only_begun_has_a_page() -> None:
+    """As the journal gives it: rows of nulls, frames without a line and hence without types, no manifest."""
+    given = build()
+    rows = [{"variant": row["variant"], "target": row["target"], "doubts": [], "reasons": {}} for row in given.rows]
+    empty = {name: pd.DataFrame(columns=getattr(given, name).columns) for name in ("timings", "predictions")}
+    words, markdown = written(dataclasses.replace(given, rows=rows, manifests={}, **empty))
+    assert "not exported yet" in words
+    assert "No variant can be named" in markdown
 
 
 def test_two_targets_have_sections_and_pictures_of_their_own(tmp_path: Path) -> None:

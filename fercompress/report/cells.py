@@ -68,7 +68,7 @@ class Column:
     sub: Callable[[ReportInput, Row], str] = field(default=lambda _given, _row: "")
 
     def cell(self, given: ReportInput, row: Row, notes: Notes) -> Cell:
-        marks = tuple(notes.mark(f"Doubt: {doubt}") for doubt in doubts_on(row, self.key))
+        marks = tuple(notes.mark(_note(given, doubt)) for doubt in doubts_on(row, self.key))
         value = row.get(self.key)
         if value is None:
             return Cell("n/a", marks=(notes.mark(f"n/a: {reason(row, self.key)}"), *marks), missing=True)
@@ -87,7 +87,7 @@ class Column:
 
 
 def reason(row: Row, key: str) -> str:
-    return str((row.get("reasons") or {}).get(key) or "not measured in this run, and no reason was recorded")
+    return str((row.get("reasons") or {}).get(key) or "not measured in this run, and no reason was recorded").removeprefix("n/a: ")
 
 
 _LATENCIES = ("latency_extractor_p50_ns", "latency_predictor_p50_ns", "latency_clip_p50_ns")
@@ -104,6 +104,12 @@ WEAKENS: dict[str, tuple[str, ...]] = {
     Doubt.INCOMPLETE: ("accuracy", *_SPEEDUPS),
     Doubt.SIMULATED: ("accuracy",),
 }
+
+
+def _note(given: ReportInput, doubt: str) -> str:
+    if doubt == Doubt.SIMULATED and given.data["simulated"]:
+        return "Simulated clips: no person was filmed"
+    return f"Doubt: {doubt}"
 
 
 def doubts_on(row: Row, key: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fercompress.records import Doubt
 from fercompress.report.cells import Cell, Table
 from fercompress.report.record import ReportInput, Row
 from fercompress.report.units import bytes_text, percent_text, ratio_text, seconds_text, watts_text
@@ -28,7 +29,8 @@ class Figure:
 def _accuracy(row: Row, _: Row) -> str | None:
     if row.get("accuracy") is None:
         return None
-    return f"{percent_text(row['accuracy'])} (on this study's clips)"
+    clips = "simulated clips" if Doubt.SIMULATED in (row.get("doubts") or ()) else "this study's clips"
+    return f"{percent_text(row['accuracy'])} ({clips})"
 
 
 def _ratios(row: Row, _: Row) -> str | None:

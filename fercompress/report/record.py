@@ -19,11 +19,13 @@ DATA = ("name", "simulated", "fingerprint", "classes", "left_out", "folds")
 class ReportInput:
     """One finished run.
 
+    created_utc: ISO 8601, as in summary.json
     rows: the rows of summary.json, one per variant and target; a null has its reason in row["reasons"][column]
     timings: one line per timed clip of the latency pass, columns TIMINGS (others are ignored), in nanoseconds
     predictions: one line per test clip, seed, fold and target of the accuracy pass, columns PREDICTIONS;
         label and predicted are indices into data["classes"], predicted is -1 where there was no answer
-    manifests: variant -> the manifest.json of its timed bundle
+    recipes: variant -> the steps that make it, each {"step": kind, setting: value, ...}
+    manifests: variant -> the manifest.json of its timed bundle; a variant that is not exported yet has none
     data: name, simulated (bool), fingerprint (sha256), classes (names), left_out (how many clips),
         folds (list of {"name", "train", "validation", "test"})
     host: target -> {fact: value}, shown as given
@@ -38,6 +40,7 @@ class ReportInput:
     created_utc: str
     baseline: str
     rows: Sequence[Row]
+    recipes: Mapping[str, Sequence[Mapping[str, Any]]]
     timings: pd.DataFrame
     predictions: pd.DataFrame
     manifests: Mapping[str, Mapping[str, Any]]
@@ -56,8 +59,8 @@ class ReportInput:
                 raise ValueError(f"{name} lacks the columns {', '.join(missing)}")
         if missing := [key for key in DATA if key not in self.data]:
             raise ValueError(f"data lacks {', '.join(missing)}")
-        if missing := sorted({row["variant"] for row in self.rows} - set(self.manifests)):
-            raise ValueError(f"manifests lacks {', '.join(missing)}")
+        if missing := sorted({row["variant"] for row in self.rows} - set(self.recipes)):
+            raise ValueError(f"recipes lacks {', '.join(missing)}")
 
     @classmethod
     def from_summary(
@@ -72,8 +75,9 @@ class ReportInput:
         simulated_targets: Sequence[str] = (),
     ) -> ReportInput:
         """summary: what summary.json holds (study, title, created, baseline, data, rows, config)."""
+        recipes = {variant["name"]: variant.get("recipe", ()) for variant in summary["config"]["variants"]}
         return cls(
-            summary["study"], summary["title"], summary["created"], summary["baseline"], summary["rows"], timings, predictions, manifests,
+            summary["study"], summary["title"], summary["created"], summary["baseline"], summary["rows"], recipes, timings, predictions, manifests,
             summary["data"], host, summary["config"].get("measure", {}), faults, left_out, simulated_targets,
         )  # fmt: skip
 
@@ -98,7 +102,7 @@ class ReportInput:
         return next((row for row in self.on(target) if row["variant"] == self.baseline), None)
 
     def recipe(self, variant: str) -> list[Mapping[str, Any]]:
-        return list(self.manifests[variant].get("recipe", ()))
+        return list(self.recipes[variant])
 
     def family(self, variant: str) -> str:
         """ "dense", "tensor train" or "control": which colour a variant has."""

@@ -8,13 +8,14 @@ import importlib.resources
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
 from fercompress.errors import DiskFullError, ResultsError
-from fercompress.report import cells, figures, paper, story, tables
+from fercompress.report import cells, figures, paper, provenance, story, tables
 from fercompress.report.canvas import Picture
 from fercompress.report.record import ReportInput
 from fercompress.report.story import Story
@@ -45,9 +46,9 @@ def texts(given: ReportInput, stories: Sequence[Story], pictures: Mapping[str, S
         "css": importlib.resources.files("fercompress_templates").joinpath("page.css").read_text(encoding="utf-8"),
         "main": {target: tables.variants(given, target, tables.MAIN, "main", "All variants at a glance") for target in given.targets},
         "details": {told.target: _details(given, told) for told in stories},
-        "provenance": [table for table in (tables.provenance(given), tables.faults(given), tables.left_out(given)) if table is not None],
-        "recipes": tables.recipes(given),
-        "layers": [table for name in given.manifests if (table := tables.layers(given, name)) is not None],
+        "provenance": [table for table in (provenance.facts(given), provenance.faults(given), provenance.left_out(given)) if table is not None],
+        "recipes": provenance.recipes(given),
+        "layers": [table for name in given.manifests if (table := provenance.layers(given, name)) is not None],
     }
     environment = _environment()
     return {name: environment.get_template(name).render(context) for name in ("index.html", "report.md")}
@@ -89,8 +90,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(bold=_bold, data_uri=_data_uri, markdown=cells.markdown, plain=cells.plain)
+    environment.filters.update(moment=_moment, bold=_bold, data_uri=_data_uri, markdown=cells.markdown, plain=cells.plain)
     return environment
+
+
+def _moment(iso_utc: str) -> str:
+    return datetime.fromisoformat(iso_utc).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _bold(sentence: str) -> Markup:

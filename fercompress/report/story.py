@@ -17,8 +17,8 @@ from fercompress.report.units import bytes_text, count_text, faster_text, interv
 TOLERANCE = 0.01  # accuracy that a pick may lose on validation data, as a share: one point
 
 RULE = (
-    "The rule: among the variants whose validation accuracy is at most one point below the baseline's, the one that stores the fewest bytes "
-    "(within 5 %: the one with the faster clip). Controls may win. Test figures choose nothing."
+    "The rule: among the variants whose validation accuracy (as trained, before any quantization) is at most one point below the baseline's, "
+    "the one that stores the fewest bytes (within 5 %: the one with the faster clip). Controls may win. Test figures choose nothing."
 )
 
 
@@ -137,7 +137,7 @@ def _others(rows: Sequence[Row], baseline: Row, chosen: Row) -> list[str]:
     """Who wins when something else counts more, among those that keep the accuracy."""
     timed = [row for row in _able(rows, baseline) if row.get("latency_clip_p50_ns") is not None]
     fastest = min(timed, key=lambda row: row["latency_clip_p50_ns"], default=chosen)
-    best = max(_able(rows, baseline), key=lambda row: row["validation_accuracy"])
+    best = max(_able(rows, baseline), key=lambda row: (row["validation_accuracy"], row["variant"] == chosen["variant"]))
     said = []
     if fastest["variant"] != chosen["variant"]:
         figures = f"{time_text(fastest['latency_clip_p50_ns'])} per clip, {bytes_text(fastest['stored_bytes'])}"
@@ -172,7 +172,7 @@ def _tiles(given: ReportInput, row: Row, baseline: Row) -> tuple[Tile, ...]:
     ):
         value, base = row.get(key), baseline.get(key)
         if value is None:
-            tiles.append(Tile(label, "n/a", row.get("power_reason") or reason(row, key) if key == "power_w" else reason(row, key), missing=True))
+            tiles.append(Tile(label, "n/a", reason(row, key), missing=True))
             continue
         finer = [] if own or base is None else [f"baseline {show(base)}"]
         if key == "accuracy":
@@ -193,6 +193,7 @@ def _certainty(given: ReportInput, rows: Sequence[Row]) -> tuple[str, ...]:
     if blocks := _range(rows, "blocks"):
         first.append(f"latency from {blocks} blocks per variant (a block is one fresh process)")
     sentences = [f"Measured: {' and '.join(first)}. Intervals are two-sided 95 % unless said otherwise."] if first else []
+    sentences += _no_better_than_guessing(rows)
     concerned: dict[str, list[str]] = {}
     for row in rows:
         for doubt in row.get("doubts") or ():
@@ -208,6 +209,18 @@ def _certainty(given: ReportInput, rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(sentences)
 
 
+def _no_better_than_guessing(rows: Sequence[Row]) -> list[str]:
+    """Where always naming the largest class would do as well, accuracies say nothing."""
+    judged = [row for row in rows if row.get("accuracy_ci95") is not None and row.get("majority_share") is not None]
+    poor = [row for row in judged if row["accuracy_ci95"][0] <= row["majority_share"]]
+    if not poor:
+        return []
+    floor = percent_text(poor[0]["majority_share"])
+    if len(poor) < len(rows):
+        return [f"Not shown to be better than always naming the largest class ({floor}): {', '.join('**' + row['variant'] + '**' for row in poor)}."]
+    return [f"No variant is shown to be better than always naming the largest class ({floor}): the accuracies say nothing about compression."]
+
+
 def _range(rows: Sequence[Row], key: str) -> str:
     """ "12", or "8 to 12" where the rows differ; empty where no row has it."""
     known = sorted({row[key] for row in rows if row.get(key) is not None})
@@ -220,8 +233,7 @@ def _gaps(rows: Sequence[Row]) -> tuple[str, ...]:
     gaps = []
     for key, name in names.items():
         if all(row.get(key) is None for row in rows):
-            why = rows[0].get("power_reason") if key == "power_w" else None
-            gaps.append(f"{name} was not measured: {why or reason(rows[0], key)}.")
+            gaps.append(f"{name} was not measured: {reason(rows[0], key)}.")
     if unjudged := [f"**{row['variant']}**" for row in rows if row.get("validation_accuracy") is None]:
         gaps.append(f"Never picked, for want of a validation accuracy: {', '.join(unjudged)}.")
     return tuple(gaps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fercompress.report.cells import Cell, Column, Notes, Table, reason
@@ -41,8 +41,15 @@ def _latency(stage: str) -> Callable[[ReportInput, Row], str]:
     """The interval over rounds and the number of blocks."""
 
     def sub(given: ReportInput, row: Row) -> str:
+        return f"{_interval(stage)(given, row)}, {count_text(row['blocks'])} blocks"
+
+    return sub
+
+
+def _interval(stage: str) -> Callable[[ReportInput, Row], str]:
+    def sub(given: ReportInput, row: Row) -> str:
         bounds = latency_interval(given, row["target"], row["variant"], stage)
-        return f"{'no interval' if bounds is None else time_interval_text(bounds)}, {count_text(row['blocks'])} blocks"
+        return "no interval" if bounds is None else time_interval_text(bounds)
 
     return sub
 
@@ -67,9 +74,9 @@ PEAK = Column("memory_peak_bytes", "Peak memory", bytes_text)
 
 MAIN = (ACCURACY, DROP, STORED, CLIP, SPEEDUP_CLIP, SPEEDUP_PREDICTOR, PEAK)
 SPEED = (
-    Column("latency_extractor_p50_ns", "Extractor p50", time_text, sub=_latency("extractor")),
+    Column("latency_extractor_p50_ns", "Extractor p50", time_text, sub=_interval("extractor")),
     SPEEDUP_EXTRACTOR,
-    Column("latency_predictor_p50_ns", "Predictor p50", time_text, sub=_latency("predictor")),
+    Column("latency_predictor_p50_ns", "Predictor p50", time_text, sub=_interval("predictor")),
     SPEEDUP_PREDICTOR,
     Column("latency_clip_p50_ns", "Clip p50", time_text, sub=_latency("clip")),
     Column("latency_clip_p90_ns", "Clip p90", time_text, sub=_timed_clips),
@@ -86,7 +93,7 @@ SIZE = (
 ACCURACIES = (
     ACCURACY,
     DROP,
-    Column("validation_accuracy", "Validation", percent_text),
+    Column("validation_accuracy", "Validation, before int8", percent_text),
     Column("accuracy_last_epoch", "Last epoch", percent_text),
     Column("majority_share", "Largest class", percent_text),
     Column("chance", "Chance", percent_text),
@@ -145,13 +152,12 @@ def steps(given: ReportInput, target: str) -> Table:
                 *(_faster_cell(speedup(given, target, parent, name, stage)) for stage in ("predictor", "extractor", "clip")),
             )
         )
-    heads = ("From → to", "Step added", "Accuracy, points", "Stored", "Predictor", "Extractor", "Clip")
-    return Table(
-        "steps", "What each step bought: the variant against the one that it extends, paired, with 95 % intervals", _heads(*heads), tuple(lines)
-    )
+    titles = ("From → to", "Step added", "Accuracy, points", "Stored", "Predictor", "Extractor", "Clip")
+    caption = "What each step bought: the variant against the one that it extends, paired, with 95 % intervals"
+    return Table("steps", caption, heads(*titles), tuple(lines))
 
 
-def _heads(*titles: str) -> tuple[Cell, ...]:
+def heads(*titles: str) -> tuple[Cell, ...]:
     return tuple(map(Cell, titles))
 
 
@@ -184,95 +190,9 @@ def _faster_cell(change: Change | None) -> Cell:
 
 def step_text(step: Mapping[str, Any]) -> str:
     """One step of a recipe as words: "tensor-train: rank 4, part both"."""
-    shown = [f"{key.replace('_', ' ')} {value}" for key, value in step.items() if key != "step" and value is not None]
+    first = ("rank", "hidden_rank", "part")  # what tells two variants apart, before the rest
+    settings = sorted(
+        (key for key in step if key != "step" and step[key] is not None), key=lambda key: first.index(key) if key in first else len(first)
+    )
+    shown = [f"{key.replace('_', ' ')} {step[key]}" for key in settings]
     return f"{step['step']}: {', '.join(shown)}"
-
-
-def recipes(given: ReportInput) -> Table:
-    rows = []
-    for name, manifest in given.manifests.items():
-        steps_ = "; ".join(step_text(step) for step in given.recipe(name)) or "none: as the teacher was trained"
-        versions = ", ".join(f"{library} {version}" for library, version in (manifest.get("made_with") or {}).items())
-        rows.append(
-            (
-                variant_cell(given, name),
-                Cell(steps_, style="words"),
-                Cell(str(manifest.get("way") or "not recorded"), style="words"),
-                Cell(f"{manifest.get('engine', '?')}, opset {manifest.get('opset', '?')}", sub=versions, style="words"),
-            )
-        )
-    return Table("recipes", "How each variant was made", _heads("Variant", "Recipe", "Way", "Engine"), tuple(rows), numeric=False)
-
-
-def layers(given: ReportInput, variant: str) -> Table | None:
-    """The manifest's layers as they are: one line per layer, one column per key that any layer has."""
-    entries: list[Mapping[str, Any]] = list(given.manifests[variant].get("layers") or ())
-    if not entries:
-        return None
-    keys = list(dict.fromkeys(key for entry in entries for key in entry))
-    rows = tuple(tuple(Cell(_plain(entry.get(key))) for key in keys) for entry in entries)
-    return Table(f"layers-{variant}", f"Layers of {variant}", _heads(*(key.replace("_", " ") for key in keys)), rows)
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return "—"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return str(value) if abs(value) < 10_000 else count_text(value)
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return ("×" if all(isinstance(part, int) for part in value) else ", ").join(map(str, value))
-    return str(value)
-
-
-def provenance(given: ReportInput) -> Table:
-    """Where the numbers come from: data, target, settings."""
-    data = given.data
-    folds = "; ".join(f"{fold['name']}: {_parts(fold)}" for fold in data["folds"])
-    facts: list[tuple[str, str]] = [
-        ("Study", given.study),
-        ("Made", given.created_utc),
-        ("Data", f"{data['name']}{', simulated' if data['simulated'] else ''}; clips left out: {data['left_out']}"),
-        ("Clips per fold", folds),
-        ("Data fingerprint", str(data["fingerprint"])),
-        ("Classes", ", ".join(map(str, data["classes"]))),
-        *((f"Measuring: {_words(key)}", _plain(value)) for key, value in given.settings.items()),
-        *((f"{target}: {_words(key)}", value) for target, known in given.host.items() for key, value in _flat(known)),
-    ]
-    rows = tuple((Cell(key), Cell(value, style="words")) for key, value in facts)
-    return Table("provenance", "Where these numbers come from", _heads("Fact", "Value"), rows, numeric=False)
-
-
-def _parts(fold: Mapping[str, Any]) -> str:
-    return ", ".join(f"{count_text(fold[part])} {part}" for part in ("train", "validation", "test"))
-
-
-def _words(key: str) -> str:
-    return key.replace("_", " ")
-
-
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in facts.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key} ")
-        else:
-            yield prefix + key, _plain(value)
-
-
-def faults(given: ReportInput) -> Table | None:
-    """Blocks that failed or were left out: a result, not a hole."""
-    if not given.faults:
-        return None
-    keys = ("variant", "target", "pass", "status", "reason")
-    rows = tuple(tuple(Cell(str(fault.get(key, "")), style="words") for key in keys) for fault in given.faults)
-    return Table("faults", "Blocks that failed or were excluded", _heads(*(key.capitalize() for key in keys)), rows, numeric=False)
-
-
-def left_out(given: ReportInput) -> Table | None:
-    if not given.left_out:
-        return None
-    rows = tuple((Cell(str(clip["clip"])), Cell(str(clip["reason"]), style="words")) for clip in given.left_out)
-    return Table("left-out", "Clips that were left out", _heads("Clip", "Reason"), rows, numeric=False)

@@ -1,0 +1,100 @@
+"""Where the numbers come from: recipes, layers, data, machines, faults and left-out clips as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fercompress.report.cells import Cell, Table
+from fercompress.report.record import ReportInput
+from fercompress.report.tables import heads, step_text, variant_cell
+from fercompress.report.units import count_text
+
+
+def recipes(given: ReportInput) -> Table:
+    rows = []
+    for name in given.recipes:
+        steps_ = "; ".join(step_text(step) for step in given.recipe(name)) or "none: as the teacher was trained"
+        manifest = given.manifests.get(name)
+        made = (Cell("not exported yet", missing=True), Cell("not exported yet", missing=True)) if manifest is None else _made(manifest)
+        rows.append((variant_cell(given, name), Cell(steps_, style="words"), *made))
+    return Table("recipes", "How each variant was made", heads("Variant", "Recipe", "Way", "Engine"), tuple(rows), numeric=False)
+
+
+def _made(manifest: Mapping[str, Any]) -> tuple[Cell, Cell]:
+    versions = ", ".join(f"{library} {version}" for library, version in manifest["made_with"].items())
+    return Cell(str(manifest["way"]), style="words"), Cell(f"{manifest['engine']}, opset {manifest['opset']}", sub=versions, style="words")
+
+
+def layers(given: ReportInput, variant: str) -> Table | None:
+    """The manifest's layers as they are: one line per layer, one column per key that any layer has."""
+    entries: list[Mapping[str, Any]] = list(given.manifests[variant]["layers"])
+    if not entries:
+        return None
+    keys = list(dict.fromkeys(key for entry in entries for key in entry))
+    rows = tuple(tuple(Cell(_plain(entry.get(key))) for key in keys) for entry in entries)
+    return Table(f"layers-{variant}", f"Layers of {variant}", heads(*(key.replace("_", " ") for key in keys)), rows)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "—"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10_000 else count_text(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ("×" if all(isinstance(part, int) for part in value) else ", ").join(map(str, value))
+    return str(value)
+
+
+def facts(given: ReportInput) -> Table:
+    """Where the numbers come from: data, target, settings."""
+    data = given.data
+    folds = "; ".join(f"{fold['name']}: {_parts(fold)}" for fold in data["folds"])
+    lines: list[tuple[str, str]] = [
+        ("Study", given.study),
+        ("Made", given.created_utc),
+        ("Data", f"{data['name']}{', simulated' if data['simulated'] else ''}; clips left out: {data['left_out']}"),
+        ("Clips per fold", folds),
+        ("Data fingerprint", str(data["fingerprint"])),
+        ("Classes", ", ".join(map(str, data["classes"]))),
+        *((f"Measuring: {_words(key)}", _plain(value)) for key, value in given.settings.items()),
+        *((f"{target}: {_words(key)}", value) for target, known in given.host.items() for key, value in _flat(known)),
+    ]
+    rows = tuple((Cell(key), Cell(value, style="words")) for key, value in lines)
+    return Table("provenance", "Where these numbers come from", heads("Fact", "Value"), rows, numeric=False)
+
+
+def _parts(fold: Mapping[str, Any]) -> str:
+    return ", ".join(f"{count_text(fold[part])} {part}" for part in ("train", "validation", "test"))
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key} ")
+        else:
+            yield prefix + key, _plain(value)
+
+
+def faults(given: ReportInput) -> Table | None:
+    """Blocks that failed or were left out: a result, not a hole."""
+    if not given.faults:
+        return None
+    keys = ("variant", "target", "pass", "status", "reason")
+    rows = tuple(tuple(Cell(str(fault.get(key, "")), style="words") for key in keys) for fault in given.faults)
+    return Table("faults", "Blocks that failed or were excluded", heads(*(key.capitalize() for key in keys)), rows, numeric=False)
+
+
+def left_out(given: ReportInput) -> Table | None:
+    if not given.left_out:
+        return None
+    rows = tuple((Cell(str(clip["clip"])), Cell(str(clip["reason"]), style="words")) for clip in given.left_out)
+    return Table("left-out", "Clips that were left out", heads("Clip", "Reason"), rows, numeric=False)
