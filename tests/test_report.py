@@ -224,7 +224,9 @@ def test_a_control_that_the_pick_does_not_beat_is_named_right_below_it() -> None
 def test_accuracies_no_better_than_guessing_are_called_so() -> None:
     given = build()
     rows = [dict(row) | {"accuracy": 0.22, "accuracy_ci95": [0.2, 0.25]} for row in given.rows]
-    certainty = " ".join(tell(dataclasses.replace(given, rows=rows), "localhost").certainty)
+    told = tell(dataclasses.replace(given, rows=rows), "localhost")
+    assert told.headline.startswith("No variant can be named")
+    certainty = " ".join(told.certainty)
     assert "No variant is shown to be better than always naming the largest class (24.0 %)" in certainty
     assert "largest class" not in " ".join(tell(given, "localhost").certainty)
 

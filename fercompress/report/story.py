@@ -53,6 +53,9 @@ def tell(given: ReportInput, target: str) -> Story:
     if chosen is None or baseline is None:
         missing = f"{given.baseline} was not measured here" if baseline is None else "validation accuracies are missing"
         return Story(target, None, f"No variant can be named: {missing}.", (), (), *said)
+    if _guesses(baseline):
+        missing = f"**{given.baseline}** is not shown to be better than always naming the largest class"
+        return Story(target, None, f"No variant can be named: {missing}.", (), (), *said)
     tiles = _tiles(given, chosen, baseline)
     if chosen["variant"] == given.baseline:
         return Story(
@@ -211,14 +214,18 @@ def _certainty(given: ReportInput, rows: Sequence[Row]) -> tuple[str, ...]:
 
 def _no_better_than_guessing(rows: Sequence[Row]) -> list[str]:
     """Where always naming the largest class would do as well, accuracies say nothing."""
-    judged = [row for row in rows if row.get("accuracy_ci95") is not None and row.get("majority_share") is not None]
-    poor = [row for row in judged if row["accuracy_ci95"][0] <= row["majority_share"]]
+    poor = [row for row in rows if _guesses(row)]
     if not poor:
         return []
     floor = percent_text(poor[0]["majority_share"])
     if len(poor) < len(rows):
         return [f"Not shown to be better than always naming the largest class ({floor}): {', '.join('**' + row['variant'] + '**' for row in poor)}."]
     return [f"No variant is shown to be better than always naming the largest class ({floor}): the accuracies say nothing about compression."]
+
+
+def _guesses(row: Row) -> bool:
+    bounds, share = row.get("accuracy_ci95"), row.get("majority_share")
+    return bounds is not None and share is not None and bool(bounds[0] <= share)
 
 
 def _range(rows: Sequence[Row], key: str) -> str:
