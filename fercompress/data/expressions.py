@@ -95,12 +95,12 @@ def curves(name: str, draws: Draws, frames: int) -> Float32:
 
 def _onsets(way: int, draws: Draws) -> tuple[tuple[float, float], tuple[float, float]]:
     """(start, length) of the upper and of the lower face's onset, as shares of the time to the apex."""
-    middle = 0.42 + 0.16 * draws.middle
+    middle = 0.44 + 0.12 * draws.middle
     if WAYS[way] == "fast":
-        length = 0.12 + 0.08 * draws.length
+        length = 0.06 + 0.06 * draws.length
         return (middle - length / 2, length), (middle - length / 2, length)
     if WAYS[way] == "slow":
-        length = 0.55 + 0.15 * draws.length
+        length = 0.65 + 0.15 * draws.length
         return (middle - length / 2, length), (middle - length / 2, length)
     length, lag = 0.22 + 0.08 * draws.length, 0.22 + 0.1 * draws.lag
     early, late = (middle - (length + lag) / 2, length), (middle - (length - lag) / 2, length)
