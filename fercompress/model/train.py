@@ -136,7 +136,7 @@ def predict(network: Network, frames: UInt8, preprocess: Preprocess, device: tor
     """frames: uint8 (N, T, H, W) -> logits float32 (N, classes)."""
     with _evaluating(network.extractor), _evaluating(network.predictor), torch.inference_mode():
         parts = [
-            forward(network, torch.from_numpy(preprocess(frames[start : start + batch])).to(device)).float().cpu().numpy()
+            forward(network, torch.from_numpy(preprocess(frames[start : start + batch])).clone().to(device)).float().cpu().numpy()
             for start in range(0, len(frames), batch)
         ]
     return np.concatenate(parts)
@@ -164,7 +164,8 @@ def accuracy(logits: Float32, labels: Int64) -> float:
 
 
 def rows_of(features: np.ndarray[Any, Any], rows: Int64) -> Tensor:
-    return torch.from_numpy(np.asarray(features[rows], dtype=np.float32))
+    """float32, in torch's own memory: numpy's is aligned by chance, and the last digits of a product depend on alignment."""
+    return torch.from_numpy(np.asarray(features[rows])).to(torch.float32, copy=True)
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ def _features_file(
 def augmented(frames: UInt8, preprocess: Preprocess, augment: config.Augment, generator: torch.Generator) -> Tensor:
     """uint8 (B, T, H, W) -> float32 (B, T, C, H, W): one random affine map per clip, the same for all its frames."""
     if augment == config.Augment():
-        return torch.from_numpy(preprocess(frames))
+        return torch.from_numpy(preprocess(frames)).clone()  # into aligned memory, see rows_of
     batch, length, height, width = frames.shape
 
     def uniform(half_width: float) -> Tensor:
@@ -234,7 +235,7 @@ def augmented(frames: UInt8, preprocess: Preprocess, augment: config.Augment, ge
     theta = torch.stack([torch.stack([cosine * mirror, -sine, shift_x], 1), torch.stack([sine * mirror, cosine, shift_y], 1)], 1)
     grid = functional.affine_grid(theta, [batch, length, height, width], align_corners=False)
     moved = functional.grid_sample(torch.from_numpy(frames.astype(np.float32)), grid, padding_mode="border", align_corners=False)
-    return torch.from_numpy(preprocess(moved.round().clamp(0, 255).to(torch.uint8).numpy()))
+    return torch.from_numpy(preprocess(moved.round().clamp(0, 255).to(torch.uint8).numpy())).clone()
 
 
 def device_for(name: str) -> torch.device:
@@ -262,7 +263,7 @@ def _train(
 ) -> Trained:  # fmt: skip
     """AdamW, one-cycle learning rate, gradients clipped at norm 1, early stopping on validation accuracy."""
     shown = len(rows) // copies
-    steps = settings.epochs * math.ceil(shown / settings.batch)
+    steps = max(settings.epochs * math.ceil(shown / settings.batch), 12)  # OneCycleLR divides by zero below
     optimiser = torch.optim.AdamW(module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=settings.learning_rate, total_steps=steps + 1, pct_start=0.2)
     losses: list[float] = []
