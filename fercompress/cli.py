@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fercompress import __version__
@@ -269,7 +270,7 @@ def _print(rows: Rows, as_json: bool, title: str) -> None:
 
 
 def _print_table(rows: Rows, title: str, caption: str = "") -> None:
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    table = Table(title=escape(title), caption=escape(caption), title_justify="left", caption_justify="left")
     for column in rows[0] if rows else ():
         table.add_column(column.replace("_", " "), justify="left" if isinstance(rows[0][column], str) else "right", overflow="fold")
     for row in rows:

@@ -231,11 +231,11 @@ class Doubt(enum.StrEnum):
     FEW_BLOCKS = "fewer than 6 paired rounds: no 95 % interval of the speed-up exists"
     NOISY = "the blocks' medians vary by 10 % or more: run on a quieter machine or add rounds"
     DRIFT = "the second half of the rounds is slower or faster than the first by 5 % or more: check temperature and load"
-    BUSY_HOST = "another process used 10 % or more of a core before a block: close it and run again"
+    BUSY_HOST = "another process used 10 % or more of a core during one block in ten or more: close it and run again"
     ONE_SEED = "one training seed: differences in accuracy between variants include the luck of training"
     FEW_PEOPLE = "fewer than 10 people (or sentences) in the test clips: the interval of the accuracy may be too narrow"
     INCOMPLETE = "part of the planned blocks is missing or failed: run the same command again"
-    SIMULATED = "simulated: no real device or person was measured"
+    SIMULATED = "simulated: the clips show no real person, or the target is no real machine"
 
 
 @dataclass(frozen=True)

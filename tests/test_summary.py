@@ -218,7 +218,7 @@ def test_a_percentile_is_not_claimed_below_its_floor(store):
 def test_a_busy_host_is_a_doubt_from_a_tenth_of_a_core_on(store, percent, doubted):
     toy.record_head(store, toy.study())
     for half in (0, 1):
-        store.record(toy.latency_block("dense", 0, half, host_busiest_percent_before=percent))
+        store.record(toy.latency_block("dense", 0, half, host_busiest_percent_during=percent))
     assert (Doubt.BUSY_HOST in rows_of(store)["dense"]["doubts"]) == doubted
 
 

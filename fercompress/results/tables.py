@@ -91,7 +91,7 @@ def _block_line(entry: Entry) -> tuple[Any, ...]:
         **{f"{stage}_p50_ns": _median(block, stage) for stage in STAGES},
         **{f"memory_{step}_bytes": (block.memory_bytes or {}).get(step, nan) for step in MEMORY_STEPS},
         "power_w": (block.power or {}).get("power_w", nan),
-        "host_busy_share": (block.facts or {}).get("host_busiest_percent_before", nan) / 100,  # of one core, by the busiest other process
+        "host_busy_share": (block.facts or {}).get("host_busiest_percent_during", nan) / 100,  # of one core, by the busiest other process
     }  # fmt: skip
     return tuple(line[column] for column in _BLOCKS)
 
