@@ -179,6 +179,8 @@ def _prepared(request: Request, tell: Reporter) -> Iterator[Prepared]:
     check(study)
     workspace = Workspace(request.out)
     with workspace.locked(), full_disk_is_an_error(request.out):
+        if workspace.results.exists():
+            Store.open(workspace.results).close()  # a damaged file is told before the long work, not after it
         with tell.stage(f"clips: {study.data.name}"):
             clips = source.load(study.data, request.data_root, workspace.root / "work")
         folds = source.SOURCES[study.data.name].folds(study.data, clips)

@@ -154,7 +154,10 @@ def load(folder: Path) -> Bundle:
         except OSError as error:
             raise BundleError(f"{folder / name}: cannot be read ({error.strerror}); write the bundle again") from error
         if found != entry["sha256"]:
-            raise BundleError(f"{folder / name}: sha256 is {found[:12]}..., the manifest says {entry['sha256'][:12]}...; it changed: write it again")
+            raise BundleError(
+                f"{folder / name}: sha256 is {found[:12]}..., the manifest says {entry['sha256'][:12]}...: "
+                f"it changed; delete {folder} and run the same command again"
+            )
     return Bundle(folder, hashlib.sha256(content).hexdigest(), variant, engine, manifest, size)
 
 
