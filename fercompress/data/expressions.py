@@ -1,7 +1,8 @@
 """Facial expressions as FACS action units over time: a class and a clip's random draws in, activations (T, units, 2 sides) out.
 
-Two pairs of classes share their apex and differ only in how the face gets there: surprise is faster than fear, anger moves the brows before the mouth
-and sadness the mouth before the brows. Every other class takes one of these four ways at random, so that the way says nothing about it.
+Two pairs of classes share their apex and differ only in how the face gets there: surprise is sudden, fear slow and led by brows and lids; anger
+moves the brows before the mouth and sadness the mouth before the brows. Every other class takes one of these four ways at random, so that the way
+says nothing about it.
 Units and prototypes: Ekman, Friesen and Hager, Facial Action Coding System, 2002.
 """
 
@@ -100,8 +101,8 @@ def _onsets(way: int, draws: Draws) -> tuple[tuple[float, float], tuple[float, f
         length = 0.06 + 0.06 * draws.length
         return (middle - length / 2, length), (middle - length / 2, length)
     if WAYS[way] == "slow":
-        length = 0.65 + 0.15 * draws.length
-        return (middle - length / 2, length), (middle - length / 2, length)
+        length, lag = 0.5 + 0.1 * draws.length, 0.2
+        return (middle - (length + lag) / 2, length), (middle - (length - lag) / 2, length)
     length, lag = 0.22 + 0.08 * draws.length, 0.22 + 0.1 * draws.lag
     early, late = (middle - (length + lag) / 2, length), (middle - (length - lag) / 2, length)
     return (early, late) if WAYS[way] == "upper first" else (late, early)
