@@ -28,7 +28,7 @@ IRISES = (87, 88)
 SENTENCES = 5  # a file holds five sentences in turn, five times each
 PICTURE_SPAN = 3.0  # side of the picture in iris distances; the face at rest is 2.1 wide and high
 PICTURE_MIDDLE = (0.0, 0.55)  # from between the irises, in iris distances: halfway between the eyebrows and the chin
-LINE_WIDTH = 1.5  # pixels of a 64 x 64 picture
+LINE_WIDTH = 2.0  # pixels of a 64 x 64 picture
 
 
 @dataclass(frozen=True)
