@@ -18,7 +18,7 @@ from fercompress.errors import ResultsError
 from fercompress.records import Doubt
 from fercompress.report import ReportInput, render
 from fercompress.report.render import texts
-from fercompress.report.story import pick, speed_words, tell
+from fercompress.report.story import speed_words, tell
 
 CLASSES = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
 TT = {"step": "tensor-train", "rank": 4, "hidden_rank": None, "part": "both", "layout": "asymmetric", "start": "decompose"}
@@ -92,7 +92,7 @@ def build(simulated: bool = True, rename: dict[str, str] | None = None) -> Repor
         timings=pd.concat(timings), predictions=pd.concat(predictions),
         data={
             "name": "synthetic", "simulated": simulated, "fingerprint": "5e" * 32, "classes": CLASSES, "left_out": 0,
-            "folds": [{"name": "only", "train": 1200, "validation": 300, "test": 1500}],
+            "folds": [{"name": "only", "train": 1200, "validation": 3000, "test": 1500}],
         },
         host={"localhost": {"cpu": "Example CPU, 2 cores", "python": "3.11.2", "onnxruntime": "1.24.1", "clock": {"before_mhz": 2600}}},
         settings={"rounds": 6, "block_clips": 16, "threads": 1},
@@ -240,7 +240,22 @@ def test_a_control_may_win() -> None:
 def test_test_accuracy_chooses_nothing() -> None:
     given = build()
     rows = [dict(row) | {"accuracy": 0.99 if row["variant"] == "tt-r2" else 0.5} for row in given.rows]
-    assert pick(rows, rows[0]) == rows[5]  # tt-r4-int8, as before
+    assert tell(dataclasses.replace(given, rows=rows), "localhost").pick == rows[5]  # tt-r4-int8, as before
+
+
+@pytest.mark.parametrize(("lost_clips", "allowed"), [(3, True), (5, True), (7, False)])
+def test_a_loss_within_a_standard_error_of_a_point_is_allowed(lost_clips: int, allowed: bool) -> None:
+    # 300 validation clips, 298 right: 1 point is 3 clips; with s.e. = sqrt((.00662 + .02) / 300) = .94 points, 5.8 clips may be lost.
+    given = build()
+    fold = {**given.data["folds"][0], "validation": 300}
+    rows = [
+        dict(row) | {"validation_accuracy": (298 - (lost_clips if row["variant"] == "tt-r2" else 0)) / 300, "stored_bytes": 10**6}
+        for row in given.rows
+    ]
+    rows[2]["stored_bytes"] = 10
+    assert rows[2]["variant"] == "tt-r2"
+    chosen = tell(dataclasses.replace(given, rows=rows, data={**given.data, "folds": [fold]}), "localhost").pick
+    assert (chosen == rows[2]) == allowed
 
 
 def test_without_validation_accuracy_no_variant_is_named() -> None:

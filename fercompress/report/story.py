@@ -5,6 +5,7 @@ Sentences mark variant names as **name**, which is Markdown and what the page's 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ TOLERANCE = 0.01  # accuracy that a pick may lose on validation data, as a share
 
 RULE = (
     "The rule: among the variants whose validation accuracy (as trained, before any quantization) is at most one point below the baseline's, "
+    "give or take one standard error of the difference, "
     "the one that stores the fewest bytes (within 5 %: the one with the faster clip). Controls may win. Test figures choose nothing."
 )
 
@@ -49,7 +51,8 @@ class Story:
 def tell(given: ReportInput, target: str) -> Story:
     rows, baseline = given.on(target), given.baseline_row(target)
     said = compare(given, rows), _certainty(given, rows), _gaps(rows)
-    chosen = pick(rows, baseline)
+    able = _able(rows, baseline, _validated(given))
+    chosen = pick(able)
     if chosen is None or baseline is None:
         missing = f"{given.baseline} was not measured here" if baseline is None else "validation accuracies are missing"
         return Story(target, None, f"No variant can be named: {missing}.", (), (), *said)
@@ -66,14 +69,13 @@ def tell(given: ReportInput, target: str) -> Story:
         Remark("gain", _gains(chosen, baseline)),
         Remark("cost", _cost(chosen, baseline)),
         *_rivals(rows, said[0], chosen),
-        *(Remark("otherwise", text) for text in _others(rows, baseline, chosen)),
+        *(Remark("otherwise", text) for text in _others(able, chosen)),
     )
     return Story(target, chosen, f"Use **{chosen['variant']}**{role}.", remarks, tiles, *said)
 
 
-def pick(rows: Sequence[Row], baseline: Row | None) -> Row | None:
-    """RULE as code; None where the rule cannot be applied."""
-    able = _able(rows, baseline)
+def pick(able: Sequence[Row]) -> Row | None:
+    """The second half of RULE; able: the rows that its first half leaves; None where there are none."""
     if not able:
         return None
     fewest = min(row["stored_bytes"] for row in able)
@@ -81,15 +83,22 @@ def pick(rows: Sequence[Row], baseline: Row | None) -> Row | None:
     return min(alike, key=lambda row: (row.get("latency_clip_p50_ns") or float("inf"), row["stored_bytes"], row["variant"]))
 
 
-def _able(rows: Sequence[Row], baseline: Row | None) -> list[Row]:
+def _able(rows: Sequence[Row], baseline: Row | None, n_validation: int) -> list[Row]:
+    """The first half of RULE, after the one-standard-error rule (Breiman et al. 1984): a few hundred validation clips tell no half point apart."""
     if baseline is None or baseline.get("validation_accuracy") is None:
         return []
-    floor = baseline["validation_accuracy"] - TOLERANCE - 1e-12
-    return [
-        row
-        for row in rows
-        if row.get("validation_accuracy") is not None and row.get("stored_bytes") is not None and row["validation_accuracy"] >= floor
-    ]
+    best = baseline["validation_accuracy"]
+
+    def allowed(found: float) -> float:
+        return TOLERANCE + math.sqrt((best * (1 - best) + found * (1 - found)) / n_validation) + 1e-12
+
+    known = [row for row in rows if row.get("validation_accuracy") is not None and row.get("stored_bytes") is not None]
+    return [row for row in known if best - row["validation_accuracy"] <= (0 if row is baseline else allowed(row["validation_accuracy"]))]
+
+
+def _validated(given: ReportInput) -> int:
+    """How many validation clips the validation accuracies rest on; other seeds see the same clips again and do not count."""
+    return max(1, sum(int(fold["validation"]) for fold in given.data["folds"]))
 
 
 def _gains(row: Row, baseline: Row) -> str:
@@ -136,11 +145,11 @@ def _interval(row: Row) -> str:
     return "" if bounds is None else f" {interval_text(bounds, percent=True)}"
 
 
-def _others(rows: Sequence[Row], baseline: Row, chosen: Row) -> list[str]:
+def _others(able: Sequence[Row], chosen: Row) -> list[str]:
     """Who wins when something else counts more, among those that keep the accuracy."""
-    timed = [row for row in _able(rows, baseline) if row.get("latency_clip_p50_ns") is not None]
+    timed = [row for row in able if row.get("latency_clip_p50_ns") is not None]
     fastest = min(timed, key=lambda row: row["latency_clip_p50_ns"], default=chosen)
-    best = max(_able(rows, baseline), key=lambda row: (row["validation_accuracy"], row["variant"] == chosen["variant"]))
+    best = max(able, key=lambda row: (row["validation_accuracy"], row["variant"] == chosen["variant"]))
     said = []
     if fastest["variant"] != chosen["variant"]:
         figures = f"{time_text(fastest['latency_clip_p50_ns'])} per clip, {bytes_text(fastest['stored_bytes'])}"
