@@ -22,7 +22,9 @@ def wheel_files(tmp_path_factory) -> set[str]:
 
 def test_the_wheel_holds_exactly_the_tracked_files_of_the_five_packages(wheel_files):
     tracked = subprocess.run(["git", "ls-files", "--cached", "--", *PACKAGES], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
-    expected = {name if package == "fercompress" else name.split("/", 1)[1] for package in PACKAGES for name in tracked if name.startswith(package + "/")}
+    expected = {
+        name if package == "fercompress" else name.split("/", 1)[1] for package in PACKAGES for name in tracked if name.startswith(package + "/")
+    }
     assert wheel_files == expected
 
 

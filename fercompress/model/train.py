@@ -96,7 +96,7 @@ def fit(
     def validation_accuracy() -> float:
         return accuracy(predict(network, clips.frames[fold.validation], preprocess, device), clips.labels[fold.validation])
 
-    return _train(both, fold.train, batch_loss, validation_accuracy, settings, seed, checkpoint, epoch_done)
+    return _train(both, fold.train, batch_loss, validation_accuracy, len(fold.validation), settings, seed, checkpoint, epoch_done)
 
 
 def fit_predictor(
@@ -114,7 +114,16 @@ def fit_predictor(
 
     # One epoch shows every training clip once, in one of its augmented copies.
     return _train(
-        predictor, np.arange(len(features.train_labels)), batch_loss, validation_accuracy, settings, seed, checkpoint, epoch_done, features.copies
+        predictor,
+        np.arange(len(features.train_labels)),
+        batch_loss,
+        validation_accuracy,
+        len(features.validation_labels),
+        settings,
+        seed,
+        checkpoint,
+        epoch_done,
+        features.copies,
     )
 
 
@@ -259,7 +268,7 @@ def _batches(rows: Int64, size: int, generator: torch.Generator) -> Iterator[Int
 
 def _train(
     module: nn.Module, rows: Int64, batch_loss: Callable[[Int64, torch.Generator], Tensor], validation_accuracy: Callable[[], float],
-    settings: _Schedule, seed: int, checkpoint: Path, epoch_done: EpochDone, copies: int = 1,
+    validation_clips: int, settings: _Schedule, seed: int, checkpoint: Path, epoch_done: EpochDone, copies: int = 1,
 ) -> Trained:  # fmt: skip
     """AdamW, one-cycle learning rate, gradients clipped at norm 1, early stopping on validation accuracy."""
     shown = len(rows) // copies
@@ -295,16 +304,16 @@ def _train(
         seconds.append(time.perf_counter() - start)
         losses.append(total / shown)
         accuracies.append(validation_accuracy())
-        if accuracies[-1] >= max(accuracies):  # of equals the latest, which has seen more
+        if best_epoch(accuracies, validation_clips) == epoch:
             best = _snapshot(module)
         _save_atomically(
             checkpoint,
             {"module": module.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(),
              "losses": losses, "accuracies": accuracies, "seconds": seconds, "best": best},
         )  # fmt: skip
-        epoch_done(epoch + 1, settings.epochs, _history(losses, accuracies, seconds))
+        epoch_done(epoch + 1, settings.epochs, _history(losses, accuracies, seconds, validation_clips))
     last = _snapshot(module)
-    return Trained(best, last, _history(losses, accuracies, seconds))
+    return Trained(best, last, _history(losses, accuracies, seconds, validation_clips))
 
 
 def _out_of_patience(accuracies: list[float], patience: int) -> bool:
@@ -312,12 +321,19 @@ def _out_of_patience(accuracies: list[float], patience: int) -> bool:
     return bool(accuracies) and len(accuracies) - 1 - int(np.argmax(accuracies)) >= patience
 
 
-def _best_epoch(accuracies: list[float]) -> int:
-    return len(accuracies) - 1 - int(np.argmax(accuracies[::-1]))
+def best_epoch(accuracies: list[float], validation_clips: int) -> int:
+    """The latest epoch whose validation accuracy is within one standard error of the highest (the one-standard-error rule, Breiman et al. 1984).
+
+    The highest of many noisy figures is high by luck: on 25 clips, early epochs of an unfinished learning-rate schedule win too often.
+    """
+    highest = max(accuracies)
+    share = (highest * validation_clips + 1) / (validation_clips + 2)  # Laplace's: all clips right does not mean no error
+    floor = highest - math.sqrt(share * (1 - share) / validation_clips)
+    return max(epoch for epoch, accuracy in enumerate(accuracies) if accuracy >= floor)
 
 
-def _history(losses: list[float], accuracies: list[float], seconds: list[float]) -> History:
-    return History(tuple(losses), tuple(accuracies), tuple(seconds), _best_epoch(accuracies))
+def _history(losses: list[float], accuracies: list[float], seconds: list[float], validation_clips: int) -> History:
+    return History(tuple(losses), tuple(accuracies), tuple(seconds), best_epoch(accuracies, validation_clips))
 
 
 def _snapshot(module: nn.Module) -> State:
