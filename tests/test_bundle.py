@@ -114,7 +114,7 @@ def test_a_changed_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(BundleError, match=rf"{name}: sha256 is .* it changed: write it again"):
+    with pytest.raises(BundleError, match=rf"{name}: sha256 is .* it changed; delete .* and run"):
         bundle.load(made.folder)
 
 

@@ -185,7 +185,7 @@ def test_an_unknown_zoo_model_names_its_neighbour():
 
 def test_weights_that_do_not_fit_are_listed(tmp_path):
     torch.save({"extractor.0.0.weight": torch.zeros(1)}, tmp_path / "w.pt")
-    with pytest.raises(ModelError, match=r"extractor\.0\.0\.weight: model \(16, 1, 3, 3\), file \(1,\)"):
+    with pytest.raises(ModelError, match=r"extractor\.0\.0\.weight: model \(32, 1, 8, 8\), file \(1,\)"):
         zoo.build(config.Model(weights=str(tmp_path / "w.pt")), 1, 32, 2, 2, 0, 0)
 
 
