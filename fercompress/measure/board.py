@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.resources
 import json
 import sys
@@ -12,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from fercompress.config import Name, Section
+from fercompress.config import Name, Section, did_you_mean
 from fercompress.errors import InputError, StudyError
 from fercompress.measure.channel import Channel, LocalChannel
 
@@ -46,7 +45,7 @@ def load_board(name_or_path: str) -> Board:
         return parse_board(text, path.stem, str(path))
     names = shipped_boards()
     if name_or_path not in names:
-        raise StudyError(f"no target named {name_or_path!r}{_did_you_mean(name_or_path, names)}; shipped: {', '.join(names)}; or give a .toml file")
+        raise StudyError(f"no target named {name_or_path!r}{did_you_mean(name_or_path, names)}; shipped: {', '.join(names)}; or give a .toml file")
     text = importlib.resources.files("fercompress_boards").joinpath(f"{name_or_path}.toml").read_text(encoding="utf-8")
     return parse_board(text, name_or_path, name_or_path)
 
@@ -75,17 +74,12 @@ def check_engine(board: Board, engine: str) -> None:
         raise InputError(f"target {board.name!r} runs {', '.join(board.engines)}, the bundle needs {engine!r}; see `engines` in the target's file")
 
 
-def _did_you_mean(word: str, words: list[str]) -> str:
-    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def _sentence(detail: Any) -> str:
     """One pydantic error as one line in the words of the TOML file."""
     place = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
         known = sorted(Board.model_fields)
-        return f"unknown key {place!r}{_did_you_mean(place, known)} (known: {', '.join(known)})"
+        return f"unknown key {place!r}{did_you_mean(place, known)} (known: {', '.join(known)})"
     if detail["type"] == "missing":
         return f"{place}: missing; add it, as in the shipped localhost.toml"
     message = str(detail["msg"])
