@@ -108,14 +108,21 @@ class TTLSTM(nn.Module):
     def quantized(self) -> bool:
         return self.input.quantized
 
-    def quantize_(self, kernel_bits: int = 8) -> None:
-        """Round both matrices to int8 in place: the cores of a train, the numbers of what stayed dense. The bias is rounded to float16.
+    @property
+    def bits(self) -> int:
+        """Of one stored weight: 32, 8 or 4."""
+        return self.input.bits
+
+    def quantize_(self, kernel_bits: int = 8, bits: int = 8) -> None:
+        """Round both matrices in place: the cores of a train, the numbers of what stayed dense. The bias is rounded to float16.
 
         kernel_bits: of the merged weights when an exported layer runs: 7 where the CPU's 8-bit products saturate
+        bits: of what is stored, 8 or 4
+        raises: ShapeError for other bits
         """
+        self.input.quantize_(bits)
+        self.hidden.quantize_(bits)
         self.kernel_bits = kernel_bits
-        self.input.quantize_()
-        self.hidden.quantize_()
         if self.bias is not None:
             self.bias = nn.Parameter(self.bias.detach().half().float(), requires_grad=False)
 
@@ -131,7 +138,7 @@ class TTLSTM(nn.Module):
         """How the layer is stored and executed, for a manifest."""
         parts = {}
         for name, weight in (("input", self.input), ("hidden", self.hidden)):
-            dtype = "int8" if weight.quantized else "float32"
+            dtype = f"int{weight.bits}" if weight.quantized else "float32"
             if not isinstance(weight, TTWeight):
                 parts[name] = {"storage": f"dense, {dtype}", "shape": list(weight.sizes[0])}
                 continue
