@@ -111,14 +111,19 @@ class TTWeight(StoredWeight):
     """A matrix as a train; core k is (r[k], outputs[k], inputs[k], r[k + 1]), quantized with one scale per (output, input) slice."""
 
     def __init__(self, shape: TTShape, cores: list[Tensor]) -> None:
-        if (given := train.shape_of(cores)) != shape:
+        if (given := train.shape_of(cores)).cores != shape.cores:
             raise ShapeError(f"the cores have {given}, not {shape}")
         super().__init__(cores, shared=(0, 3))
         self.shape = shape
 
     def dense(self) -> Tensor:
-        """The matrix, float32 (rows, columns)."""
-        return train.to_dense(self.tensors())
+        """The matrix, float32 (rows, columns), without the train's padding."""
+        return train.to_dense(self.tensors())[: self.shape.rows, : self.shape.columns]
+
+    @property
+    def padding(self) -> int:
+        """Entries that the cores describe and the matrix does not have."""
+        return self.shape.padding
 
     def _before_rounding(self) -> list[Tensor]:
         # Rank indices that carry equal weight share a scale well: with the gauge moved, the error is 3-8 times smaller.
