@@ -42,52 +42,69 @@ def project(inputs: Tensor, parts: Halves, shape: TTShape, candidate: Candidate)
         return inputs @ parts.right
     if shape.padded_columns:
         inputs = torch.nn.functional.pad(inputs, (0, shape.padded_columns))
-    product = _LeftFirst if candidate.first == "left" else _RightFirst
-    outputs: Tensor = product.apply(inputs, parts.left, parts.right)  # type: ignore[no-untyped-call]
+    left, right = parts.left, parts.right
+    if torch.is_grad_enabled() and (inputs.requires_grad or left.requires_grad or right.requires_grad):
+        product = _LeftFirst if candidate.first == "left" else _RightFirst
+        outputs: Tensor = product.apply(inputs, left, right)  # type: ignore[no-untyped-call]
+    else:  # a custom function costs about 30 us a call
+        outputs = (_left_first if candidate.first == "left" else _right_first)(inputs, left, right)[0]
     return outputs[:, : shape.rows] if shape.padded_rows else outputs
+
+
+def _left_first(inputs: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """The outputs (n, M1 * M2), and what is between the two products."""
+    n, (m1_rank, n1), (rank_n2, m2) = len(inputs), left.shape, right.shape
+    between = torch.bmm(left.expand(n, m1_rank, n1), inputs.reshape(n, n1, inputs.shape[1] // n1)).view(-1, rank_n2)
+    return (between @ right).view(n, m1_rank * inputs.shape[1] // n1 // rank_n2 * m2), between
+
+
+def _right_first(inputs: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """The outputs (n, M1 * M2), and what is between the two products."""
+    n, (m1, n1_rank), (n2, rank_m2) = len(inputs), left.shape, right.shape
+    n1 = inputs.shape[1] // n2
+    m2 = n1 * rank_m2 // n1_rank
+    between = (inputs.reshape(n * n1, n2) @ right).view(n, n1_rank, m2)
+    if m2 == 1:
+        return between[:, :, 0] @ left.T, between
+    # torch.matmul would copy `between` to make one GEMM of it: 1.1-1.8 times slower (512 rows, 4096 to 1024).
+    return torch.bmm(left.expand(n, m1, n1_rank), between).view(n, m1 * m2), between
 
 
 class _LeftFirst(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        n, (m1_rank, n1), rank_n2 = len(inputs), left.shape, len(right)
-        folded = inputs.reshape(n, n1, -1)
-        between = torch.bmm(left.expand(n, m1_rank, n1), folded).view(-1, rank_n2)
+        outputs, between = _left_first(inputs, left, right)
         ctx.save_for_backward(inputs, left, right, between)
-        return (between @ right).view(n, -1)
+        return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         inputs, left, right, between = ctx.saved_tensors
-        n, (m1_rank, n1) = len(inputs), left.shape
-        folded = inputs.reshape(n, n1, -1)
-        gradient = gradient.reshape(-1, right.shape[1])
-        d_between = (gradient @ right.T).view(n, m1_rank, -1)
-        d_inputs = torch.bmm(left.T.expand(n, n1, m1_rank), d_between).view(n, -1) if ctx.needs_input_grad[0] else None
+        n, (m1_rank, n1), columns = len(inputs), left.shape, inputs.shape[1]
+        folded = inputs.reshape(n, n1, columns // n1)
+        gradient = gradient.reshape(between.shape[0], right.shape[1])
+        d_between = (gradient @ right.T).view(n, m1_rank, columns // n1)
+        d_inputs = torch.bmm(left.T.expand(n, n1, m1_rank), d_between).view(n, columns) if ctx.needs_input_grad[0] else None
         return d_inputs, _summed_product(d_between, folded), between.T @ gradient
 
 
 class _RightFirst(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        n, (m1, n1_rank), n2 = len(inputs), left.shape, len(right)
-        between = (inputs.reshape(-1, n2) @ right).view(n, n1_rank, -1)
+        outputs, between = _right_first(inputs, left, right)
         ctx.save_for_backward(inputs, left, right, between)
-        if between.shape[2] == 1:
-            return between[:, :, 0] @ left.T
-        # torch.matmul would copy `between` to make one GEMM of it: 1.1-1.8 times slower (512 rows, 4096 to 1024).
-        return torch.bmm(left.expand(n, m1, n1_rank), between).view(n, -1)
+        return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         inputs, left, right, between = ctx.saved_tensors
-        n, (m1, n1_rank), n2 = len(inputs), left.shape, len(right)
-        folded = gradient.reshape(n, m1, -1)
-        d_between = torch.bmm(left.T.expand(n, n1_rank, m1), folded).view(-1, right.shape[1])
-        d_inputs = (d_between @ right.T).view(n, -1) if ctx.needs_input_grad[0] else None
-        return d_inputs, _summed_product(folded, between), inputs.reshape(-1, n2).T @ d_between
+        n, (m1, n1_rank), (n2, rank_m2), columns = len(inputs), left.shape, right.shape, inputs.shape[1]
+        folded = gradient.reshape(n, m1, between.shape[2])
+        d_between = torch.bmm(left.T.expand(n, n1_rank, m1), folded).view(n * columns // n2, rank_m2)
+        d_inputs = (d_between @ right.T).view(n, columns) if ctx.needs_input_grad[0] else None
+        return d_inputs, _summed_product(folded, between), inputs.reshape(len(d_between), n2).T @ d_between
 
 
 def _summed_product(a: Tensor, b: Tensor) -> Tensor:
@@ -99,24 +116,19 @@ class MergedOnce:
     """Keeps what was computed from tensors until one of them changes: replaced, moved, or written to in place (by any operation but `.data`)."""
 
     def __init__(self) -> None:
-        self._kept: dict[Any, tuple[list[tuple[Tensor, int, int]], Any]] = {}
+        self._kept: dict[Any, tuple[list[tuple[int, int, int]], list[Tensor], Any]] = {}
 
     def get(self, key: Any, tensors: Sequence[Tensor], compute: Callable[[], Any]) -> Any:
         """compute() without gradients, or what it gave before."""
         if any(tensor.is_inference() for tensor in tensors):  # such tensors do not count their changes
             return compute()
-        if key in self._kept:
-            seen, value = self._kept[key]
-            same = len(seen) == len(tensors) and all(
-                tensor is other and tensor._version == version and tensor.data_ptr() == place
-                for tensor, (other, version, place) in zip(tensors, seen, strict=True)
-            )
-            if same:
-                return value
+        now = [(id(tensor), tensor._version, tensor.data_ptr()) for tensor in tensors]
+        if (kept := self._kept.get(key)) is not None and kept[0] == now:
+            return kept[2]
         # Not an inference tensor even where the caller computes in inference mode: it may be used outside later.
         with torch.inference_mode(False), torch.no_grad():
             value = compute()
-        self._kept[key] = ([(tensor, tensor._version, tensor.data_ptr()) for tensor in tensors], value)
+        self._kept[key] = (now, list(tensors), value)  # the tensors are held, so that no other can get their id
         return value
 
     def clear(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -87,7 +88,7 @@ class TTLinear(nn.Module):
 
         def run(candidate: Candidate) -> None:
             with torch.set_grad_enabled(training):
-                outputs = project(sample, self._halves(candidate), self.weight.shape, candidate)
+                outputs = project(sample, self._halves(candidate, training), self.weight.shape, candidate)
                 if training:
                     torch.autograd.grad(outputs.sum(), list(self.weight.values))
 
@@ -98,21 +99,22 @@ class TTLinear(nn.Module):
         """inputs: float (..., in_features); returns (..., out_features). raises: ShapeError for another number of features"""
         if inputs.ndim < 1 or inputs.shape[-1] != self.in_features:
             raise ShapeError(f"TTLinear expects (..., {self.in_features}), got {tuple(inputs.shape)}")
-        flat = inputs.reshape(-1, self.in_features)
-        candidate = self.plan(len(flat), self._learning()).chosen
-        outputs = project(flat, self._halves(candidate), self.weight.shape, candidate)
+        flat = inputs if inputs.ndim == 2 else inputs.reshape(math.prod(inputs.shape[:-1]), self.in_features)
+        learning = self._learning()
+        candidate = self.plan(len(flat), learning).chosen
+        outputs = project(flat, self._halves(candidate, learning), self.weight.shape, candidate)
         if self.bias is not None:
             outputs = outputs + self.bias
-        return outputs.reshape(*inputs.shape[:-1], self.out_features)
+        return outputs if inputs.ndim == 2 else outputs.reshape(*inputs.shape[:-1], self.out_features)
 
     def _learning(self) -> bool:
         return torch.is_grad_enabled() and any(value.requires_grad for value in self.weight.values)
 
-    def _halves(self, candidate: Candidate) -> Halves:
+    def _halves(self, candidate: Candidate, learning: bool) -> Halves:
         def merged() -> Halves:
             return halves(self.weight.tensors(), self.weight.shape, candidate)
 
-        if self._learning():
+        if learning:
             return merged()
         kept: Halves = self._merged.get((candidate.execution, candidate.cut, candidate.first), self.weight.stored_tensors(), merged)
         return kept
