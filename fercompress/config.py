@@ -108,18 +108,29 @@ class FineTune(Section):
     distill: Share = 0.5  # weight of the teacher's soft labels; the rest is the labels' cross-entropy
     temperature: Annotated[float, Field(gt=0)] = 3.0
     match_states: Annotated[float, Field(ge=0)] = 0.0  # weight of the squared distance to the teacher's hidden states, where sizes agree
+    extractor_epochs: Annotated[int, Field(ge=1)] = 6  # for an extractor that learns to give the teacher's features (low-rank, quantization-aware)
     copies: Annotated[int, Field(ge=1, le=64)] = 1  # augmented copies of every training clip in the feature cache, the plain one included
 
 
+class LowRank(Section):
+    """Put the extractor's convolution kernels into tensor-train form (1x1, k x k, 1x1), then train it to give the teacher's features."""
+
+    step: Literal["low-rank"]
+    ratio: Annotated[float, Field(gt=1)]  # numbers in the dense kernels / numbers in the trains, all layers together
+
+
 class TensorTrain(Section):
-    """Put the LSTM's matrices into tensor-train form; `from-scratch` starts at random, `decompose` at the teacher's TT-SVD."""
+    """Put the LSTM's matrices into tensor-train form.
+
+    `from-scratch` starts at random, `decompose` at the teacher's TT-SVD, `data-aware` at the TT-SVD weighted by what the layer's inputs look like.
+    """
 
     step: Literal["tensor-train"]
     rank: Rank  # every bond of the input-to-hidden train
     hidden_rank: Rank | None = None  # every bond of the hidden-to-hidden train; None: the same
     part: Literal["input", "hidden", "both"] = "both"
     layout: Literal["asymmetric", "balanced"] = "asymmetric"
-    start: Literal["decompose", "from-scratch"] = "decompose"
+    start: Literal["decompose", "data-aware", "from-scratch"] = "decompose"
     input_modes: list[Annotated[int, Field(ge=1)]] | None = None  # factors of D; None: chosen
     output_modes: list[Annotated[int, Field(ge=1)]] | None = None  # factors of 4H; None: chosen
 
@@ -129,6 +140,7 @@ class Bottleneck(Section):
 
     step: Literal["bottleneck"]
     rank: Rank
+    bytes_of: str | None = None  # None: as many hidden units as the teacher; a variant's name: as many as its stored bytes allow
 
 
 class SmallDense(Section):
@@ -139,15 +151,28 @@ class SmallDense(Section):
 
 
 class Quantize(Section):
-    """int8, no weight dropped: static for the extractor; TT cores where there are any, else the LSTM operator, for the predictor."""
+    """No weight dropped: static for the extractor; TT cores where there are any, else the LSTM operator, for the predictor.
+
+    bits: of the stored weights. An extractor's 4-bit weights run in 8-bit arithmetic; `mean_bits` gives 4 bits to the layers that bear it best and
+    8 to the rest, until the weights have so many bits on average. A dense LSTM's matrices take 8 bits only.
+    """
 
     step: Literal["quantize"]
     part: Literal["extractor", "predictor"]
-    bits: Literal[8] = 8
+    bits: Literal[4, 8] = 8
+    mean_bits: Annotated[float, Field(ge=4, le=8)] | None = None
+    # Quantization-aware training of the extractor: where rounding alone costs more than half a point of validation accuracy, never, or always.
+    qat: Literal["auto", "never", "always"] = "auto"
     calibration_clips: Annotated[int, Field(ge=1)] = 32
 
+    @model_validator(mode="after")
+    def _mixed(self) -> Self:
+        if self.mean_bits is not None and (self.part == "predictor" or "bits" in self.model_fields_set):
+            raise ValueError("mean_bits is for the extractor, and stands in the place of bits")
+        return self
 
-Step = Annotated[TensorTrain | Bottleneck | SmallDense | Quantize, Field(discriminator="step")]
+
+Step = Annotated[LowRank | TensorTrain | Bottleneck | SmallDense | Quantize, Field(discriminator="step")]
 
 
 class Variant(Section):
@@ -157,8 +182,10 @@ class Variant(Section):
     @model_validator(mode="after")
     def _order(self) -> Self:
         kinds = [step.step for step in self.recipe]
-        if sum(kind != "quantize" for kind in kinds) > 1:
+        if sum(kind not in ("quantize", "low-rank") for kind in kinds) > 1:
             raise ValueError("a recipe holds at most one of tensor-train, bottleneck and small-dense")
+        if "low-rank" in kinds[1:]:
+            raise ValueError("low-rank comes first in a recipe, and once: the predictor learns on the features of the extractor that it makes")
         if "quantize" in kinds and any(kind != "quantize" for kind in kinds[kinds.index("quantize") :]):
             raise ValueError("quantize comes last in a recipe")
         parts = [step.part for step in self.recipe if isinstance(step, Quantize)]
@@ -201,16 +228,21 @@ class Study(Section):
                 raise ValueError(f"two variants are named {name!r}")
         if self.baseline not in names:
             raise ValueError(f"baseline {self.baseline!r} is not a variant{did_you_mean(self.baseline, names)}")
+        sized = {variant.name for variant in self.variants if bytes_of(variant)}
         for variant in self.variants:
-            for step in variant.recipe:
-                if isinstance(step, SmallDense):
-                    if step.bytes_of not in names:
-                        raise ValueError(f"variant {variant.name!r}: bytes_of {step.bytes_of!r} is not a variant{did_you_mean(step.bytes_of, names)}")
-                    if any(isinstance(s, SmallDense) for v in self.variants if v.name == step.bytes_of for s in v.recipe):
-                        raise ValueError(f"variant {variant.name!r}: bytes_of {step.bytes_of!r} is itself a small-dense control")
+            model = bytes_of(variant)
+            if model is not None and model not in names:
+                raise ValueError(f"variant {variant.name!r}: bytes_of {model!r} is not a variant{did_you_mean(model, names)}")
+            if model in sized:
+                raise ValueError(f"variant {variant.name!r}: bytes_of {model!r} is itself sized after another variant")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds holds a seed twice")
         return self
+
+
+def bytes_of(variant: Variant) -> str | None:
+    """The variant whose stored bytes a control may take, if it is such a control."""
+    return next((step.bytes_of for step in variant.recipe if isinstance(step, SmallDense | Bottleneck) and step.bytes_of), None)
 
 
 def load_study(name_or_path: str) -> Study:
@@ -235,7 +267,7 @@ def restricted(study: Study, only: tuple[str, ...], targets: tuple[str, ...], se
         if name not in names:
             raise StudyError(f"--only {name!r} is not a variant of {study.name!r}{did_you_mean(name, names)} (variants: {', '.join(names)})")
     kept = {*only, study.baseline}
-    kept |= {step.bytes_of for variant in study.variants if variant.name in kept for step in variant.recipe if isinstance(step, SmallDense)}
+    kept |= {model for variant in study.variants if variant.name in kept and (model := bytes_of(variant))}
     changes: dict[str, Any] = {}
     if only:
         changes["variants"] = tuple(variant for variant in study.variants if variant.name in kept)
@@ -305,7 +337,7 @@ def did_you_mean(word: str, words: list[str]) -> str:
 
 _SECTIONS: dict[str, type[Section]] = {
     "data.synthetic": SyntheticData, "data.gfe": GfeData, "model": Model, "train": Train, "train.augment": Augment, "fine_tune": FineTune,
-    "measure": Measure, "variants": Variant, "recipe.tensor-train": TensorTrain, "recipe.bottleneck": Bottleneck,
+    "measure": Measure, "variants": Variant, "recipe.low-rank": LowRank, "recipe.tensor-train": TensorTrain, "recipe.bottleneck": Bottleneck,
     "recipe.small-dense": SmallDense, "recipe.quantize": Quantize,
 }  # fmt: skip
 

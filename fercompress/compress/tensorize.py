@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
-from torch import nn
+from torch import Tensor, nn
 
 from fercompress.config import TensorTrain
 from fercompress.errors import ModelError, ShapeError
 from fercompress.tt import shape as tt_shape
+from fercompress.tt.decompose import input_moments
 from fercompress.tt.layers import TTLSTM, check_supported, only_lstm, replaced
 from fercompress.tt.shape import TTShape
 
 
-def tensorize(predictor: nn.Module, step: TensorTrain, channels: int) -> nn.Module:
+def tensorize(predictor: nn.Module, step: TensorTrain, channels: int, samples: Callable[[], tuple[Tensor, Tensor]]) -> nn.Module:
     """channels: of the feature map, the last axis of the features; an asymmetric train's last input factor where none is given.
+
+    samples: what the layer reads, float (n, D) features and (n, H) hidden states; asked for where the step is data-aware
 
     The copy is initialised (`step.start`), not trained.
     raises: ShapeError for ranks or factors that do not fit, ModelError for an LSTM that cannot be put into this form
@@ -26,6 +30,11 @@ def tensorize(predictor: nn.Module, step: TensorTrain, channels: int) -> nn.Modu
     input_shape, hidden_shape = shapes(step, lstm.input_size, lstm.hidden_size, channels)
     if step.start == "decompose":
         layer = TTLSTM.from_dense(lstm, input_shape, hidden_shape)
+    elif step.start == "data-aware":
+        moments = [
+            None if shape is None else input_moments(read, shape.inputs) for shape, read in zip((input_shape, hidden_shape), samples(), strict=True)
+        ]
+        layer = TTLSTM.from_dense(lstm, input_shape, hidden_shape, input_moments=moments[0], hidden_moments=moments[1])
     else:
         layer = TTLSTM(lstm.input_size, lstm.hidden_size, input_shape, hidden_shape, bias=bool(lstm.bias), batch_first=lstm.batch_first)
         layer.to(lstm.get_parameter("weight_ih_l0").device)
