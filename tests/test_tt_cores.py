@@ -7,6 +7,7 @@ from tensorly.tt_matrix import tt_matrix_to_matrix
 
 from fercompress.errors import ShapeError
 from fercompress.tt import cores as train
+from fercompress.tt.decompose import tt_svd
 from fercompress.tt.shape import TTShape, asymmetric, max_ranks
 
 
@@ -85,3 +86,55 @@ def test_cores_that_do_not_fit_are_named() -> None:
 def test_random_cores_make_a_matrix_of_the_wanted_variance() -> None:
     matrix = train.to_dense(train.random(asymmetric(256, 512, 4), 0.01, torch.Generator().manual_seed(1)))
     assert float(matrix.var()) == pytest.approx(0.01, rel=0.4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(tt_shapes())
+def test_orthogonalising_changes_no_entry_and_makes_every_core_but_one_orthonormal(shape: TTShape) -> None:
+    cores = _random(shape)
+    left, right = train.left_orthogonal(cores), train.right_orthogonal(cores)
+    for moved in (left, right):
+        torch.testing.assert_close(train.to_dense(moved), train.to_dense(cores), rtol=1e-8, atol=1e-8)
+    for core in left[:-1]:
+        torch.testing.assert_close(core.flatten(0, 2).T @ core.flatten(0, 2), torch.eye(core.shape[3], dtype=torch.float64))
+    for core in right[1:]:
+        torch.testing.assert_close(core.flatten(1) @ core.flatten(1).T, torch.eye(core.shape[0], dtype=torch.float64))
+
+
+def test_a_train_that_was_blown_up_is_rounded_back_to_its_own_ranks() -> None:
+    cores = _random(TTShape.uniform((4, 4, 4), (3, 3, 3), 2))
+    zero = torch.zeros_like
+    # The sum of a train with itself: blocks side by side, ranks twice as large, the matrix twice as large.
+    first = torch.cat([cores[0], cores[0]], 3)
+    middle = torch.cat([torch.cat([cores[1], zero(cores[1])], 3), torch.cat([zero(cores[1]), cores[1]], 3)], 0)
+    doubled = [first, middle, torch.cat([cores[2], cores[2]], 0)]
+    small = train.rounded(doubled, relative_error=1e-10)
+    assert train.shape_of(small).ranks == (1, 2, 2, 1)
+    torch.testing.assert_close(train.to_dense(small), 2 * train.to_dense(cores))
+
+
+@settings(max_examples=40, deadline=None)
+@given(tt_shapes(), st.sampled_from([0.0, 0.05, 0.3, 0.8]))
+def test_rounding_stays_within_the_relative_error(shape: TTShape, relative_error: float) -> None:
+    cores = _random(shape)
+    small = train.rounded(cores, relative_error=relative_error)
+    error = torch.linalg.matrix_norm(train.to_dense(small) - train.to_dense(cores))
+    assert float(error) <= (relative_error + 1e-9) * float(train.norm(cores))
+    assert train.shape_of(small).params <= shape.params
+
+
+def test_rounding_to_ranks_equals_the_tt_svd_of_the_matrix() -> None:
+    cores = _random(TTShape.uniform((4, 5, 4), (3, 4, 3), 5))
+    small = train.rounded(cores, (1, 3, 2, 1))
+    wanted = tt_svd(train.to_dense(cores), train.shape_of(small), "tensorly")
+    torch.testing.assert_close(train.to_dense(small), train.to_dense(wanted), rtol=1e-7, atol=1e-7)
+
+
+def test_rounding_refuses_ranks_above_the_trains_own_and_two_wishes_at_once() -> None:
+    cores = _random(TTShape.uniform((4, 4), (4, 4), 2))
+    with pytest.raises(ShapeError, match="rank 3 at bond 1: the train has rank 2"):
+        train.rounded(cores, (1, 3, 1))
+    with pytest.raises(ShapeError, match="either ranks or relative_error"):
+        train.rounded(cores, (1, 2, 1), 0.1)
+    with pytest.raises(ShapeError, match="at least 0 and below 1"):
+        train.rounded(cores, relative_error=1.5)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fercompress.errors import ShapeError
-from fercompress.tt.shape import TTShape, asymmetric, balanced, checked, factors, max_ranks
+from fercompress.tt.shape import TTShape, asymmetric, balanced, checked, factors, max_ranks, similar_factors
 
 
 def test_the_default_model_gets_channels_as_last_input_factor_and_all_rows_in_the_first_two_cores() -> None:
@@ -80,3 +80,45 @@ def test_factors_are_as_equal_as_primes_allow() -> None:
     assert factors(1024, 2) == (32, 32)
     assert factors(4096, 4) == (8, 8, 8, 8)
     assert factors(13, 2) == (13, 1)
+
+
+@pytest.mark.parametrize(("number", "count", "wanted"), [(1024, 4, (8, 8, 4, 4)), (25088, 4, (14, 14, 16, 8)), (13, 2, (13, 1)), (1021, 1, (1021,))])
+def test_sizes_with_similar_factors_are_not_padded(number: int, count: int, wanted: tuple[int, ...]) -> None:
+    assert similar_factors(number, count) == wanted
+
+
+@given(st.integers(1, 60_000), st.integers(1, 5))
+def test_padding_is_small_and_no_factor_sticks_out(number: int, count: int) -> None:
+    found = similar_factors(number, count)
+    assert number <= math.prod(found) <= number * 1.05 + 2
+    if count > 1:
+        assert max(found) <= max(16, 3 * number ** (1 / count))
+
+
+def test_a_balanced_train_of_a_large_prime_is_padded_and_says_by_how_much() -> None:
+    shape = balanced(1021, 4099, rank=4)
+    assert (shape.rows, shape.columns) == (1021, 4099)
+    assert shape.padding == math.prod(shape.outputs) * math.prod(shape.inputs) - 1021 * 4099 > 0
+    assert (shape.padded_rows, shape.padded_columns) == (math.prod(shape.outputs) - 1021, math.prod(shape.inputs) - 4099)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1021, 4099), (512, 2053), (1024, 4096), (268, 509)])
+def test_an_asymmetric_train_is_never_padded(rows: int, columns: int) -> None:
+    shape = asymmetric(rows, columns, rank=4)
+    assert (math.prod(shape.outputs), math.prod(shape.inputs), shape.padding) == (rows, columns, 0)
+
+
+def test_a_balanced_train_of_ordinary_sizes_is_not_padded() -> None:
+    assert balanced(1024, 4096, rank=4).padding == 0
+    assert balanced(1024, 25088, rank=4).padding == 0
+
+
+def test_padding_as_large_as_the_matrix_is_refused() -> None:
+    with pytest.raises(ShapeError, match="16 padded rows of 16: it must be from 0 to 15"):
+        TTShape.uniform((4, 4), (4, 4), 2, padded_rows=16)
+
+
+def test_bytes_of_cores_and_scales_worked_out_by_hand() -> None:
+    shape = TTShape.uniform((2, 3), (3, 1), 1)
+    # 6 and 3 numbers; at 4 bits they take 3 and 2 bytes, and every slice has a scale of 2 bytes.
+    assert [shape.stored_bytes(bits) for bits in (32, 8, 4)] == [36, 9 + 18, 5 + 18]

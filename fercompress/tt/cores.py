@@ -1,4 +1,4 @@
-"""Tensor trains as plain lists of tensors: reconstruct, merge, measure, move the gauge, and trade with tensorly.
+"""Tensor trains as plain lists of tensors: reconstruct, merge, measure, round, move the gauge, and trade with tensorly.
 
 Core k has shape (r[k], outputs[k], inputs[k], r[k + 1]); the ends have rank 1. Every function is differentiable unless it says otherwise.
 """
@@ -53,17 +53,69 @@ def norm(cores: Sequence[Tensor]) -> Tensor:
     return gram[0, 0].clamp_min(0).sqrt()
 
 
+def left_orthogonal(cores: Sequence[Tensor]) -> list[Tensor]:
+    """The same matrix; all cores but the last have orthonormal columns as (r[k] * outputs * inputs, r[k + 1]) matrices."""
+    moved = list(cores)
+    for k in range(len(moved) - 1):
+        q, r = torch.linalg.qr(moved[k].flatten(0, 2))
+        moved[k] = q.reshape(*moved[k].shape[:3], -1)
+        moved[k + 1] = torch.tensordot(r, moved[k + 1], dims=1)
+    return moved
+
+
+def right_orthogonal(cores: Sequence[Tensor]) -> list[Tensor]:
+    """The same matrix; all cores but the first have orthonormal rows as (r[k], outputs * inputs * r[k + 1]) matrices."""
+    moved = list(cores)
+    for k in range(len(moved) - 1, 0, -1):
+        q, r = torch.linalg.qr(moved[k].flatten(1).T)
+        moved[k] = q.T.reshape(-1, *moved[k].shape[1:])
+        moved[k - 1] = moved[k - 1] @ r.T
+    return moved
+
+
+def rounded(cores: Sequence[Tensor], ranks: Sequence[int] | None = None, relative_error: float | None = None) -> list[Tensor]:
+    """The same train with smaller ranks (TT-rounding, Oseledets 2011, alg. 2), without forming the matrix; left-orthogonal but for the last core.
+
+    ranks: of every bond, both ends included; or relative_error: the largest Frobenius error, as a share of the matrix's norm, to be had
+        with the fewest numbers per bond. One of the two
+    In fp64 inside; not differentiable. raises: ShapeError for ranks that cannot be, are above the train's own, or if not one of both is given
+    """
+    given = shape_of(cores)
+    if (ranks is None) == (relative_error is None):
+        raise ShapeError("rounding a train needs either ranks or relative_error")
+    if ranks is not None:
+        TTShape(given.outputs, given.inputs, tuple(ranks))
+        for bond, (wanted, present) in enumerate(zip(ranks, given.ranks, strict=True)):
+            if wanted > present:
+                raise ShapeError(f"rank {wanted} at bond {bond}: the train has rank {present} there, and rounding only lowers ranks")
+    if relative_error is not None and not 0 <= relative_error < 1:
+        raise ShapeError(f"relative_error is {relative_error:g}: it must be at least 0 and below 1")
+    moved = right_orthogonal([core.detach().double() for core in cores])
+    # The matrix's norm sits in the first core now; the bonds' errors add up in squares.
+    allowed = (relative_error or 0.0) * float(torch.linalg.vector_norm(moved[0])) / math.sqrt(max(len(moved) - 1, 1))
+    for k in range(len(moved) - 1):
+        u, s, v = torch.linalg.svd(moved[k].flatten(0, 2), full_matrices=False)
+        rank = smallest_rank(s, allowed) if ranks is None else ranks[k + 1]
+        moved[k] = u[:, :rank].reshape(*moved[k].shape[:3], rank)
+        moved[k + 1] = torch.tensordot(s[:rank, None] * v[:rank], moved[k + 1], dims=1)
+    return [core.to(cores[0].dtype) for core in moved]
+
+
+def smallest_rank(singular_values: Tensor, allowed: float) -> int:
+    """The fewest singular values (largest first, at least one) whose rest has a norm of at most `allowed`."""
+    tails = singular_values.double().square().flip(0).cumsum(0).flip(0).sqrt()  # tails[k]: the norm of all from k on
+    # What fp64 adds up to beside an exact zero must not count as weight.
+    floor = float(tails[0]) * 1e-14 if len(tails) else 0.0
+    return max(1, int((tails > max(allowed, floor)).sum()))
+
+
 def symmetric_gauge(cores: Sequence[Tensor]) -> list[Tensor]:
     """The same matrix with the singular values at every bond shared by both neighbours, their square root each.
 
     No rank index is then much larger in one core than in its neighbour, which is what a common quantization step wants.
     In fp64 inside; not differentiable.
     """
-    moved = [core.detach().double() for core in cores]
-    for k in range(len(moved) - 1, 0, -1):  # right to left: cores 1.. become right-orthogonal
-        q, r = torch.linalg.qr(moved[k].flatten(1).T)
-        moved[k] = q.T.reshape(-1, *moved[k].shape[1:])
-        moved[k - 1] = moved[k - 1] @ r.T
+    moved = right_orthogonal([core.detach().double() for core in cores])
     roots = []
     for k in range(len(moved) - 1):  # left to right: the exact singular values of every bond
         u, s, v = torch.linalg.svd(moved[k].flatten(0, 2), full_matrices=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from fercompress.errors import ModelError, ShapeError
 from fercompress.tt import cores as train
-from fercompress.tt.decompose import tt_svd
+from fercompress.tt.decompose import tt_svd, weighted_tt_svd
 from fercompress.tt.shape import TTShape
 from fercompress.tt.weights import DenseWeight, TTWeight
 
@@ -65,17 +66,31 @@ class TTLSTM(nn.Module):
         return DenseWeight(torch.randn(4 * self.hidden_size, columns) * variance**0.5)
 
     @classmethod
-    def from_dense(cls, lstm: nn.LSTM, input_shape: TTShape | None, hidden_shape: TTShape | None, backend: str = "gram") -> TTLSTM:
-        """The TT-SVD of a dense LSTM's matrices. raises: ShapeError, ModelError if the LSTM has several layers, two directions or a projection"""
+    def from_dense(
+        cls,
+        lstm: nn.LSTM,
+        input_shape: TTShape | None,
+        hidden_shape: TTShape | None,
+        backend: str = "gram",
+        input_moments: Sequence[Tensor] | None = None,
+        hidden_moments: Sequence[Tensor] | None = None,
+    ) -> TTLSTM:
+        """The TT-SVD of a dense LSTM's matrices.
+
+        input_moments, hidden_moments: of the features and of the hidden states, from `decompose.input_moments`; None: all inputs weigh the same
+        raises: ShapeError, ModelError if the LSTM has several layers, two directions or a projection
+        """
         check_supported(lstm)
         bias = bool(lstm.bias)
         with torch.random.fork_rng(devices=[]):  # the random start is thrown away: it must not move the caller's random numbers
             layer = cls(lstm.input_size, lstm.hidden_size, input_shape, hidden_shape, bias=bias, batch_first=lstm.batch_first)
-        for part, name in (("input", "weight_ih_l0"), ("hidden", "weight_hh_l0")):
+        for part, name, moments in (("input", "weight_ih_l0", input_moments), ("hidden", "weight_hh_l0", hidden_moments)):
             dense = lstm.get_parameter(name)
             weight = getattr(layer, part)
             if isinstance(weight, TTWeight):
-                setattr(layer, part, TTWeight(weight.shape, tt_svd(dense.detach(), weight.shape, backend)))
+                shape = weight.shape
+                cores = tt_svd(dense, shape, backend) if moments is None else weighted_tt_svd(dense, shape, moments, backend)
+                setattr(layer, part, TTWeight(shape, cores))
             else:
                 setattr(layer, part, DenseWeight(dense))
         if layer.bias is not None:
@@ -108,14 +123,21 @@ class TTLSTM(nn.Module):
     def quantized(self) -> bool:
         return self.input.quantized
 
-    def quantize_(self, kernel_bits: int = 8) -> None:
-        """Round both matrices to int8 in place: the cores of a train, the numbers of what stayed dense. The bias is rounded to float16.
+    @property
+    def bits(self) -> int:
+        """Of one stored weight: 32, 8 or 4."""
+        return self.input.bits
+
+    def quantize_(self, kernel_bits: int = 8, bits: int = 8) -> None:
+        """Round both matrices in place: the cores of a train, the numbers of what stayed dense. The bias is rounded to float16.
 
         kernel_bits: of the merged weights when an exported layer runs: 7 where the CPU's 8-bit products saturate
+        bits: of what is stored, 8 or 4
+        raises: ShapeError for other bits
         """
+        self.input.quantize_(bits)
+        self.hidden.quantize_(bits)
         self.kernel_bits = kernel_bits
-        self.input.quantize_()
-        self.hidden.quantize_()
         if self.bias is not None:
             self.bias = nn.Parameter(self.bias.detach().half().float(), requires_grad=False)
 
@@ -129,9 +151,9 @@ class TTLSTM(nn.Module):
     @property
     def description(self) -> dict[str, Any]:
         """How the layer is stored and executed, for a manifest."""
-        parts = {}
+        parts: dict[str, dict[str, Any]] = {}
         for name, weight in (("input", self.input), ("hidden", self.hidden)):
-            dtype = "int8" if weight.quantized else "float32"
+            dtype = f"int{weight.bits}" if weight.quantized else "float32"
             if not isinstance(weight, TTWeight):
                 parts[name] = {"storage": f"dense, {dtype}", "shape": list(weight.sizes[0])}
                 continue
@@ -142,6 +164,8 @@ class TTLSTM(nn.Module):
                 "inputs": list(shape.inputs),
                 "ranks": list(shape.ranks),
             }
+            if shape.padding:
+                parts[name]["padding"] = shape.padding
         return {"kind": "TTLSTM", "hidden_size": self.hidden_size, "execution": self.execution, "stored_numbers": self.stored_numbers, **parts}
 
     def forward(self, sequence: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
