@@ -31,7 +31,7 @@ def test_a_rounded_low_rank_extractor_keeps_every_unit_and_drops_no_weight(netwo
     plain = onnx_file.extractor_model(low, 1, 64)
     found = pruning.check(networks, (low, networks[1]), (plain, rounded(plain, frames[:8], frames[8:], 7, bits).model))
     assert found["units_dropped"] == found["weights_pruned"] == 0
-    assert found["rounded_to_zero"] < (0.02 if bits == 8 else 0.3) * found["extractor_weights"]
+    assert found["rounded_to_zero"] < (0.05 if bits == 8 else 0.3) * found["extractor_weights"]
     assert "predictor.lstm.weight_hh_l0" in found["matrices"]
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from fercompress.compress.quantize import kernel_bits, predictor_rewrite, rounded_cores
+from fercompress.compress.quantize import kernel_bits, predictor_rewrite, rounded_cores, this_cpu_bits
 from fercompress.export import onnx_file, runtime
 from fercompress.tt.layers import TTLSTM
 from fercompress.tt.shape import asymmetric
@@ -55,7 +55,7 @@ def test_nothing_is_written_to_standard_output_or_error(capfd: pytest.CaptureFix
 def test_a_dense_lstm_becomes_the_int8_operator_and_the_classifier_is_stored_as_int8() -> None:
     torch.manual_seed(0)
     model = onnx_file.predictor_model(Predictor(nn.LSTM(48, 32, batch_first=True)), 5, 48)
-    rounded = onnx_file.tidy(predictor_rewrite(8)(model))
+    rounded = onnx_file.tidy(predictor_rewrite(this_cpu_bits())(model))
     assert "DynamicQuantizeLSTM" in [node.op_type for node in rounded.graph.node]
     assert not [tensor for tensor in rounded.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT and np.prod(tensor.dims) > 256]
     features = np.random.default_rng(0).standard_normal((1, 5, 48)).astype(np.float32)

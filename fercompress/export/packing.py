@@ -20,7 +20,7 @@ _LEVELS = 16  # values that half a byte can tell apart
 
 
 def packed(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A smaller model of the same graph; scales are rounded to float16, so the last digits of outputs may move. Graphs without QDQ come back as they are."""
+    """A smaller model of the same graph; scales are rounded to float16, so the last digits of outputs may move. Without QDQ, the same comes back."""
     shrinker = _Shrinker(copy.deepcopy(model))
     for node in list(shrinker.graph.node):
         if node.op_type == "Conv":
