@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -49,6 +50,7 @@ class GfeData(Section):
     frames: Annotated[int, Field(ge=2, le=256)] = 16
     context: Annotated[int, Field(ge=0, le=16)] = 4  # frames taken along on each side of a performance
     size: Annotated[int, Field(ge=32, le=256, multiple_of=16)] = 64
+    exaggerate: Annotated[float, Field(ge=1, le=8)] = 1.0  # the movement within the face, not the head's, is drawn so many times as large
     difference: bool = True
 
 
@@ -75,12 +77,13 @@ class Model(Section):
 
 
 class Augment(Section):
-    """One random affine map per clip (the same for all its frames), never on validation or test."""
+    """One random affine map per clip (the same for all its frames) and one change of its pace, never on validation or test."""
 
     shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # share of the picture's side
     scale: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     rotate_deg: Annotated[float, Field(ge=0, le=45)] = 0.0
     flip: bool = False
+    pace: Annotated[float, Field(ge=0, le=0.3)] = 0.0  # the middle of a clip comes earlier or later by up to this share of its length; the ends stay
 
 
 class Train(Section):
@@ -93,6 +96,9 @@ class Train(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     patience: Annotated[int, Field(ge=1)] = 5  # epochs without a better validation accuracy before training stops
     class_weights: bool = True
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the target that is spread over all classes
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0  # clips of a batch are blended in pairs, by a share drawn from Beta(mixup, mixup); 0: none
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay per step of the running average of the weights that is kept; 0: the weights themselves
     augment: Augment = Augment()
     device: Literal["cpu", "cuda"] = "cpu"
 
@@ -105,6 +111,7 @@ class FineTune(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     patience: Annotated[int, Field(ge=1)] = 10
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0  # as in [train]
     distill: Share = 0.5  # weight of the teacher's soft labels; the rest is the labels' cross-entropy
     temperature: Annotated[float, Field(gt=0)] = 3.0
     match_states: Annotated[float, Field(ge=0)] = 0.0  # weight of the squared distance to the teacher's hidden states, where sizes agree
@@ -245,19 +252,20 @@ def bytes_of(variant: Variant) -> str | None:
     return next((step.bytes_of for step in variant.recipe if isinstance(step, SmallDense | Bottleneck) and step.bytes_of), None)
 
 
-def load_study(name_or_path: str) -> Study:
-    """Read a shipped study by name, or a file by path. raises: StudyError"""
+def load_study(name_or_path: str, wishes: Sequence[str] = ()) -> Study:
+    """Read a shipped study by name, or a file by path; wishes: as in `parse_study`. raises: StudyError"""
     path = Path(name_or_path)
     if path.suffix == ".toml" or path.is_file():
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise StudyError(f"{path}: cannot read the study ({error}); shipped studies: {', '.join(shipped_studies())}") from error
-        return parse_study(text, str(path))
+        return parse_study(text, str(path), wishes)
     names = shipped_studies()
     if name_or_path not in names:
         raise StudyError(f"no study named {name_or_path!r}{did_you_mean(name_or_path, names)}; shipped: {', '.join(names)}; or give a .toml file")
-    return parse_study(importlib.resources.files("fercompress_studies").joinpath(f"{name_or_path}.toml").read_text(encoding="utf-8"), name_or_path)
+    shipped = importlib.resources.files("fercompress_studies").joinpath(f"{name_or_path}.toml")
+    return parse_study(shipped.read_text(encoding="utf-8"), name_or_path, wishes)
 
 
 def restricted(study: Study, only: tuple[str, ...], targets: tuple[str, ...], seeds: int | None) -> Study:
@@ -284,12 +292,18 @@ def shipped_studies() -> list[str]:
     )
 
 
-def parse_study(text: str, source: str) -> Study:
-    """text: TOML; source: its name in messages. raises: StudyError, one line per mistake"""
+def parse_study(text: str, source: str, wishes: Sequence[str] = ()) -> Study:
+    """text: TOML; source: its name in messages; wishes: "table.key=value", each in place of what the file says, and checked like it.
+
+    raises: StudyError, one line per mistake
+    """
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise StudyError(f"{source}: not valid TOML: {error}") from error
+    for wish in wishes:
+        _set(table, wish)
+    source += f" with --set {' --set '.join(wishes)}" if wishes else ""
     variants = _expand(table.pop("variant", []), source)
     head = table.pop("study", {})
     if not isinstance(head, dict):
@@ -299,6 +313,26 @@ def parse_study(text: str, source: str) -> Study:
         return Study.model_validate_json(json.dumps({**head, **table, "variants": variants}, default=str))
     except ValidationError as error:
         raise StudyError("\n".join(f"{source}: {_sentence(detail)}" for detail in error.errors())) from error
+
+
+def _set(table: dict[str, Any], wish: str) -> None:
+    """wish: "data.protocol=modulo"; the value is TOML or, where it is not, a word; a key without a table, "seeds=[0, 1]", is one of [study]'s."""
+    key, equals, value = (part.strip() for part in wish.partition("="))
+    *tables, name = key.split(".")
+    if not equals or not all((*tables, name)):
+        raise StudyError(f"--set {wish!r}: write KEY=VALUE, as in data.protocol=modulo")
+    if (tables or [name])[0] in ("variant", "variants"):
+        raise StudyError(f"--set {wish!r}: a variant's recipe cannot be set; choose with --only, or write a study file (fercompress init)")
+    node = table
+    for part in tables or ([] if name in table else ["study"]):
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise StudyError(f"--set {wish!r}: {part!r} is a value, not a table")
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+    except tomllib.TOMLDecodeError:
+        parsed = {"value": value}
+    node[name] = parsed["value"] if len(parsed) == 1 else value  # a line break would begin another key
 
 
 def _expand(variants: Any, source: str) -> list[Any]:

@@ -13,7 +13,7 @@ import pandas as pd
 from fercompress import config
 from fercompress.data import sheet, source
 from fercompress.errors import InputError, ResultsError
-from fercompress.making import Made, Maker, check, step_s
+from fercompress.making import Maker, check, step_s
 from fercompress.measure import board, session
 from fercompress.measure.board import Board
 from fercompress.measure.channel import LocalChannel
@@ -25,6 +25,7 @@ from fercompress.report.render import render
 from fercompress.results.store import FILE, Store, Training
 from fercompress.results.summary import write_summary
 from fercompress.results.tables import Tables, read_tables
+from fercompress.workbench import Made
 from fercompress.workspace import Workspace, check_out, full_disk_is_an_error
 
 EXPORT_S = 2.0  # about, per bundle: export, comparison with torch, quantization

@@ -64,6 +64,76 @@ def test_a_stopped_training_ends_with_the_weights_of_an_uninterrupted_one(clips,
     assert all(torch.equal(resumed.best[name], whole.best[name]) for name in whole.best)
 
 
+def test_blended_paced_smoothed_and_averaged_training_resumes_to_the_bit_too(clips, tmp_path):
+    wished = {"mixup": 0.4, "label_smoothing": 0.1, "average": 0.9, "augment": config.Augment(pace=0.2)}
+    settings = SETTINGS.model_copy(update=wished)
+    _, whole = fit(clips, tmp_path / "whole", settings=settings)
+    with pytest.raises(StoppedError):
+        fit(clips, tmp_path / "stopped", stop_after=2, settings=settings)
+    _, resumed = fit(clips, tmp_path / "stopped", settings=settings)
+    assert resumed.history.train_loss == whole.history.train_loss
+    assert resumed.history.validation_accuracy == whole.history.validation_accuracy
+    assert all(torch.equal(resumed.last[name], whole.last[name]) for name in whole.last)
+
+
+@pytest.mark.parametrize("wished", [{"mixup": 0.4}, {"label_smoothing": 0.1}, {"average": 0.9}, {"augment": config.Augment(pace=0.2)}])
+def test_each_option_of_training_changes_the_weights_and_still_learns(clips, tmp_path, wished):
+    base = config.Train(epochs=16, batch=8, patience=16, dropout=0, learning_rate=5e-3)
+    _, plain = fit(clips, tmp_path / "plain", settings=base)
+    net, trained = fit(clips, tmp_path / "other", settings=base.model_copy(update=wished))
+    assert not all(torch.equal(trained.last[name], plain.last[name]) for name in plain.last)
+    nn.ModuleDict({"extractor": net.extractor, "predictor": net.predictor}).load_state_dict(trained.last)
+    assert train.accuracy(train.predict(net, clips.frames[FOLD.test], Preprocess(0.2, 0.2)), clips.labels[FOLD.test]) == 1.0
+
+
+def test_an_average_changes_what_is_kept_but_not_the_steps(clips, tmp_path):
+    _, plain = fit(clips, tmp_path / "plain")
+    _, averaged = fit(clips, tmp_path / "averaged", settings=SETTINGS.model_copy(update={"average": 0.5}))
+    assert averaged.history.train_loss == plain.history.train_loss
+    assert not torch.equal(averaged.last["predictor.classifier.weight"], plain.last["predictor.classifier.weight"])
+
+
+def test_the_running_average_is_that_of_torch():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    oracle = torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9), use_buffers=True)
+    averaged: train.State = {}
+    for _ in range(5):
+        module(torch.randn(4, 1, 5, 5))  # moves batch normalisation's running figures
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter += torch.randn_like(parameter)
+        oracle.update_parameters(module)
+        averaged = train.running_average(averaged, module, 0.9)
+    for name, tensor in oracle.module.state_dict().items():
+        if name != "1.num_batches_tracked":  # a count; ours is the module's own
+            torch.testing.assert_close(averaged[name], tensor)
+    assert averaged["1.num_batches_tracked"] == 5
+
+
+def test_mixing_draws_every_partner_once_and_shares_from_the_beta_distribution():
+    generator = torch.Generator().manual_seed(0)
+    drawn = [train.mixing(8, 0.5, generator) for _ in range(4000)]
+    assert all(sorted(partners.tolist()) == list(range(8)) for _, partners in drawn)
+    shares = np.array([share for share, _ in drawn])
+    assert shares.mean() == pytest.approx(0.5, abs=0.02)
+    assert shares.var() == pytest.approx(1 / 8, abs=0.01)  # of Beta(a, a): 1 / (4 (2a + 1))
+
+
+def test_another_pace_keeps_both_ends_and_the_order_and_moves_the_middle_by_its_share():
+    frames = np.arange(33, dtype=np.uint8)[None, :, None, None].repeat(64, axis=0) * np.ones((1, 1, 2, 2), np.uint8)
+    paced = (
+        train.augmented(frames, Preprocess(0.0, 1 / 255), config.Augment(pace=0.25), torch.Generator().manual_seed(0))[:, :, 0, 0, 0].numpy().round()
+    )
+    assert (paced[:, 0] == 0).all()
+    assert (paced[:, -1] == 32).all()
+    assert (np.diff(paced, axis=1) >= 0).all()
+    middles = paced[:, 16] - 16
+    assert middles.min() == -8  # of 64 draws, one comes close to either limit: a quarter of 32 steps
+    assert middles.max() == 8
+    assert set(np.unique(paced)) <= set(range(33))  # no two frames are blended
+
+
 def test_a_moving_square_is_learnt(clips, tmp_path):
     settings = config.Train(epochs=10, batch=8, patience=10, dropout=0, learning_rate=5e-3)
     net, trained = fit(clips, tmp_path, settings=settings)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -130,7 +131,7 @@ class _Shrinker:
         self.constants[name] = value
         return name
 
-    def _op(self, kind: str, *inputs: str, name: str | None = None, **attributes: int) -> str:
+    def _op(self, kind: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
         output = name or f"packing_{len(self.new)}"
         self.new.append(helper.make_node(kind, inputs, [output], **attributes))
         return output

@@ -40,6 +40,7 @@ class _Schedule(Protocol):
     learning_rate: float
     weight_decay: float
     patience: int
+    average: float
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,10 @@ def features_of(extractor: nn.Module, frames: Tensor) -> Tensor:
 def fit(
     network: Network, clips: Clips, fold: Fold, preprocess: Preprocess, settings: config.Train, seed: int, checkpoint: Path, epoch_done: EpochDone
 ) -> Trained:
-    """Train extractor and predictor together with weighted cross-entropy. `network` is changed; load a state of the result before using it."""
+    """Train extractor and predictor together with weighted cross-entropy. `network` is changed; load a state of the result before using it.
+
+    With `settings.mixup`, two clips' pictures and two clips' losses are blended by one share per batch (Zhang et al. 2018).
+    """
     device = device_for(settings.device)
     both = nn.ModuleDict({"extractor": network.extractor, "predictor": network.predictor}).to(device)
     both.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster convolutions on CPU
@@ -90,13 +94,18 @@ def fit(
     labels = torch.from_numpy(clips.labels)
 
     def batch_loss(rows: Int64, generator: torch.Generator) -> Tensor:
-        frames = augmented(clips.frames[rows], preprocess, settings.augment, generator)
-        return functional.cross_entropy(forward(network, frames.to(device)), labels[rows].to(device), weights)
+        frames, targets = augmented(clips.frames[rows], preprocess, settings.augment, generator).to(device), labels[rows].to(device)
+        if not settings.mixup:
+            return functional.cross_entropy(forward(network, frames), targets, weights, label_smoothing=settings.label_smoothing)
+        share, partners = mixing(len(rows), settings.mixup, generator)
+        logits = forward(network, torch.lerp(frames[partners], frames, share))
+        own, partner = (functional.cross_entropy(logits, t, weights, label_smoothing=settings.label_smoothing) for t in (targets, targets[partners]))
+        return share * own + (1 - share) * partner
 
     def validation_accuracy() -> float:
         return accuracy(predict(network, clips.frames[fold.validation], preprocess, device), clips.labels[fold.validation])
 
-    return _train(both, fold.train, batch_loss, validation_accuracy, len(fold.validation), settings, seed, checkpoint, epoch_done)
+    return optimise(both, fold.train, batch_loss, validation_accuracy, len(fold.validation), settings, seed, checkpoint, epoch_done)
 
 
 def fit_predictor(
@@ -113,7 +122,7 @@ def fit_predictor(
         return accuracy(logits_of(predictor, features.validation), features.validation_labels)
 
     # One epoch shows every training clip once, in one of its augmented copies.
-    return _train(
+    return optimise(
         predictor,
         np.arange(len(features.train_labels)),
         batch_loss,
@@ -228,8 +237,10 @@ def _features_file(
 
 
 def augmented(frames: UInt8, preprocess: Preprocess, augment: config.Augment, generator: torch.Generator) -> Tensor:
-    """uint8 (B, T, H, W) -> float32 (B, T, C, H, W): one random affine map per clip, the same for all its frames."""
-    if augment == config.Augment():
+    """uint8 (B, T, H, W) -> float32 (B, T, C, H, W): one random affine map per clip, the same for all its frames, and one pace."""
+    if augment.pace:
+        frames = _paced(frames, augment.pace, generator)
+    if augment.model_copy(update={"pace": 0.0}) == config.Augment():
         return torch.from_numpy(preprocess(frames)).clone()  # into aligned memory, see rows_of
     batch, length, height, width = frames.shape
 
@@ -245,6 +256,24 @@ def augmented(frames: UInt8, preprocess: Preprocess, augment: config.Augment, ge
     grid = functional.affine_grid(theta, [batch, length, height, width], align_corners=False)
     moved = functional.grid_sample(torch.from_numpy(frames.astype(np.float32)), grid, padding_mode="border", align_corners=False)
     return torch.from_numpy(preprocess(moved.round().clamp(0, 255).to(torch.uint8).numpy())).clone()
+
+
+def _paced(frames: UInt8, pace: float, generator: torch.Generator) -> UInt8:
+    """uint8 (B, T, H, W) -> the same shape: each clip's frames at another pace, none of them blended, so that lines stay lines.
+
+    Time u in 0..1 becomes u + s sin(pi u) with one s per clip within -pace..pace; up to 1/pi = 0.318 no time runs backwards.
+    """
+    time_ = torch.linspace(0, 1, frames.shape[1])
+    strength = (torch.rand(len(frames), 1, generator=generator) * 2 - 1) * pace
+    at = ((time_ + strength * torch.sin(math.pi * time_)) * (frames.shape[1] - 1)).round().long().clamp(0, frames.shape[1] - 1)
+    paced: UInt8 = np.take_along_axis(frames, at.numpy()[:, :, None, None], axis=1)
+    return paced
+
+
+def mixing(batch: int, concentration: float, generator: torch.Generator) -> tuple[float, Tensor]:
+    """A share in 0..1 from Beta(concentration, concentration), and a partner for each clip of a batch: int64 (batch,), a permutation."""
+    entropy = int(torch.randint(2**62, (1,), generator=generator))  # torch's own Beta takes no generator
+    return float(np.random.default_rng(entropy).beta(concentration, concentration)), torch.randperm(batch, generator=generator)
 
 
 def device_for(name: str) -> torch.device:
@@ -266,11 +295,14 @@ def _batches(rows: Int64, size: int, generator: torch.Generator) -> Iterator[Int
             yield batch
 
 
-def _train(
+def optimise(
     module: nn.Module, rows: Int64, batch_loss: Callable[[Int64, torch.Generator], Tensor], validation_accuracy: Callable[[], float],
     validation_clips: int, settings: _Schedule, seed: int, checkpoint: Path, epoch_done: EpochDone, copies: int = 1,
 ) -> Trained:  # fmt: skip
-    """AdamW, one-cycle learning rate, gradients clipped at norm 1, early stopping on validation accuracy."""
+    """AdamW, one-cycle learning rate, gradients clipped at norm 1, early stopping on validation accuracy.
+
+    With `settings.average`, what is validated and kept is the running average over the steps, while the steps themselves go on from where they are.
+    """
     shown = len(rows) // copies
     steps = max(settings.epochs * math.ceil(shown / settings.batch), 12)  # OneCycleLR divides by zero below
     optimiser = torch.optim.AdamW(module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -279,12 +311,14 @@ def _train(
     accuracies: list[float] = []
     seconds: list[float] = []
     best: State = {}
+    averaged: State = {}
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         module.load_state_dict(saved["module"])
         optimiser.load_state_dict(saved["optimiser"])
         schedule.load_state_dict(saved["schedule"])
-        losses, accuracies, seconds, best = saved["losses"], saved["accuracies"], saved["seconds"], saved["best"]
+        losses, accuracies, seconds = saved["losses"], saved["accuracies"], saved["seconds"]
+        best, averaged = saved["best"], saved["averaged"]
     while len(losses) < settings.epochs and not _out_of_patience(accuracies, settings.patience):
         epoch = len(losses)
         start = time.perf_counter()
@@ -301,18 +335,22 @@ def _train(
             optimiser.step()
             schedule.step()
             total += loss.item() * len(batch)
+            if settings.average:
+                averaged = running_average(averaged, module, settings.average)
         seconds.append(time.perf_counter() - start)
         losses.append(total / shown)
-        accuracies.append(validation_accuracy())
-        if best_epoch(accuracies, validation_clips) == epoch:
-            best = _snapshot(module)
+        with _holding(module, averaged):
+            accuracies.append(validation_accuracy())
+            if best_epoch(accuracies, validation_clips) == epoch:
+                best = _snapshot(module)
         _save_atomically(
             checkpoint,
             {"module": module.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(),
-             "losses": losses, "accuracies": accuracies, "seconds": seconds, "best": best},
+             "losses": losses, "accuracies": accuracies, "seconds": seconds, "best": best, "averaged": averaged},
         )  # fmt: skip
         epoch_done(epoch + 1, settings.epochs, _history(losses, accuracies, seconds, validation_clips))
-    last = _snapshot(module)
+    with _holding(module, averaged):
+        last = _snapshot(module)
     return Trained(best, last, _history(losses, accuracies, seconds, validation_clips))
 
 
@@ -334,6 +372,35 @@ def best_epoch(accuracies: list[float], validation_clips: int) -> int:
 
 def _history(losses: list[float], accuracies: list[float], seconds: list[float], validation_clips: int) -> History:
     return History(tuple(losses), tuple(accuracies), tuple(seconds), best_epoch(accuracies, validation_clips))
+
+
+def running_average(averaged: State, module: nn.Module, decay: float) -> State:
+    """averaged * decay + the module's state * (1 - decay); the state itself for an empty `averaged`, and for whole numbers.
+
+    Batch normalisation's running figures are averaged as the weights are: so they belong to the weights that they stand beside.
+    """
+    state = module.state_dict()
+    if not averaged:
+        return {name: tensor.detach().clone() for name, tensor in state.items()}
+    for name, tensor in state.items():
+        if tensor.is_floating_point():
+            averaged[name].lerp_(tensor.detach(), 1 - decay)
+        else:
+            averaged[name].copy_(tensor)
+    return averaged
+
+
+@contextlib.contextmanager
+def _holding(module: nn.Module, state: State) -> Iterator[None]:
+    """The module with another state inside the block, with its own after it; an empty state changes nothing."""
+    own = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()} if state else {}
+    if state:
+        module.load_state_dict(state)
+    try:
+        yield
+    finally:
+        if state:
+            module.load_state_dict(own)
 
 
 def _snapshot(module: nn.Module) -> State:
