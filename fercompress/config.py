@@ -126,6 +126,28 @@ class LowRank(Section):
     ratio: Annotated[float, Field(gt=1)]  # numbers in the dense kernels / numbers in the trains, all layers together
 
 
+class Ranks(Section):
+    """A way to choose ranks, exactly one: from the singular values of the teacher's matrix, or by what a rank costs on the validation clips."""
+
+    per_bond: list[Rank] | None = None  # one for every inner bond
+    relative_error: Annotated[float, Field(ge=0, lt=1)] | None = None  # of the matrix, Frobenius: the smallest ranks that keep it
+    ratio: Annotated[float, Field(gt=1)] | None = None  # numbers in the matrix / numbers in the train
+    bytes: Annotated[int, Field(ge=1)] | None = None  # of the matrix's cores in 8 bits
+    budget_bytes: Annotated[int, Field(ge=1)] | None = None  # of both matrices' cores together, spent by measured sensitivity
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(f"give exactly one of {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def policy(self) -> tuple[str, float | list[int]]:
+        """The name in `fercompress.tt.ranks` and its value."""
+        (field,) = self.model_fields_set
+        return field.replace("_", "-"), getattr(self, field)
+
+
 class TensorTrain(Section):
     """Put the LSTM's matrices into tensor-train form.
 
@@ -133,13 +155,20 @@ class TensorTrain(Section):
     """
 
     step: Literal["tensor-train"]
-    rank: Rank  # every bond of the input-to-hidden train
-    hidden_rank: Rank | None = None  # every bond of the hidden-to-hidden train; None: the same
+    rank: Rank | Ranks  # every bond of the input-to-hidden train
+    hidden_rank: Rank | Ranks | None = None  # every bond of the hidden-to-hidden train; None: the same
     part: Literal["input", "hidden", "both"] = "both"
     layout: Literal["asymmetric", "balanced"] = "asymmetric"
     start: Literal["decompose", "data-aware", "from-scratch"] = "decompose"
     input_modes: list[Annotated[int, Field(ge=1)]] | None = None  # factors of D; None: chosen
     output_modes: list[Annotated[int, Field(ge=1)]] | None = None  # factors of 4H; None: chosen
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        budgets = [rank for rank in (self.rank, self.hidden_rank) if isinstance(rank, Ranks) and rank.budget_bytes is not None]
+        if budgets and self.hidden_rank is not None:
+            raise ValueError("budget_bytes is for both matrices together: leave hidden_rank out")
+        return self
 
 
 class Bottleneck(Section):

@@ -32,7 +32,7 @@ def check(study: config.Study) -> None:
         for step in variant.recipe:
             try:
                 if isinstance(step, config.TensorTrain):
-                    tensorize.shapes(step, lstm.input_size, lstm.hidden_size, feature_map[0])
+                    tensorize.shapes(step, lstm, feature_map[0])
                 elif isinstance(step, config.Bottleneck) and step.rank > feature_map[0]:
                     raise ShapeError(f"bottleneck rank {step.rank} is above the feature map's {feature_map[0]} channels")
                 elif isinstance(step, config.LowRank):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fercompress import config
 from fercompress.compress import distill, pruning, quantize, recipe
@@ -121,6 +122,7 @@ class Workbench:
             byte_budget=lambda name: others[name].bundle.size.stored_bytes - self._extractor_bytes(variant, extraction),
             predictor_bytes=lambda predictor, wishes: self._predictor_bytes(predictor, wishes, extraction),
             samples=lambda: self._samples(extraction),
+            validation_loss=lambda predictor: self._validation_loss(predictor, extraction),
         )
         predictor, way = recipe.apply(variant, network.predictor, context, fit)
         way += " with distillation" if fitted and desk.study.fine_tune.distill else ""
@@ -145,6 +147,12 @@ class Workbench:
         rows = np.linspace(0, len(features) - 1, min(len(features), max(1, SAMPLED_STEPS // length))).astype(int)
         states = self._teacher_states[torch.from_numpy(rows)][:, :-1].float()
         return train.rows_of(features, rows).flatten(0, 1), states.flatten(0, 1)
+
+    @staticmethod
+    def _validation_loss(predictor: nn.Module, extraction: Extraction) -> float:
+        features = extraction.features
+        logits = torch.from_numpy(train.logits_of(predictor, features.validation))
+        return float(functional.cross_entropy(logits, torch.from_numpy(features.validation_labels)))
 
     def _fit(self, name: str, predictor: nn.Module, extraction: Extraction, key: str) -> train.Trained:
         """Trained on the cached features now, or on an earlier day; variants that differ in quantization alone share it."""

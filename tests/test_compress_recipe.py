@@ -12,6 +12,7 @@ from fercompress.compress.recipe import Context, apply, low_rank_step, predictor
 from fercompress.compress.tensorize import shapes
 from fercompress.errors import ModelError, ShapeError
 from fercompress.tt.layers import TTLSTM
+from fercompress.tt.weights import TTWeight
 
 CHANNELS, HEIGHT, WIDTH, HIDDEN, CLASSES = 8, 3, 2, 16, 5
 FEATURES = CHANNELS * HEIGHT * WIDTH
@@ -45,7 +46,15 @@ def _samples() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.fixture
 def context() -> Context:
-    return Context((CHANNELS, HEIGHT, WIDTH), CLASSES, 0.1, byte_budget=lambda name: {"tt": 4000}[name], predictor_bytes=_numbers, samples=_samples)
+    return Context(
+        (CHANNELS, HEIGHT, WIDTH),
+        CLASSES,
+        0.1,
+        byte_budget=lambda name: {"tt": 4000}[name],
+        predictor_bytes=_numbers,
+        samples=_samples,
+        validation_loss=lambda _: 0.0,
+    )
 
 
 def _never(_: nn.Module) -> nn.Module:
@@ -160,7 +169,7 @@ def test_a_budget_below_one_hidden_unit_is_refused_with_both_numbers() -> None:
 
 def test_the_channels_are_the_last_input_factor_of_an_asymmetric_train() -> None:
     step = config.TensorTrain(step="tensor-train", rank=4)
-    ih, hh = shapes(step, 4096, 256, 256)
+    ih, hh = shapes(step, nn.LSTM(4096, 256), 256)
     assert ih is not None
     assert hh is not None
     assert (ih.inputs, ih.outputs) == ((4, 4, 256), (32, 32, 1))
@@ -168,14 +177,48 @@ def test_the_channels_are_the_last_input_factor_of_an_asymmetric_train() -> None
 
 
 def test_the_hidden_matrix_may_have_its_own_rank() -> None:
-    _, hidden = shapes(config.TensorTrain(step="tensor-train", rank=4, hidden_rank=8), 4096, 256, 256)
+    _, hidden = shapes(config.TensorTrain(step="tensor-train", rank=4, hidden_rank=8), nn.LSTM(4096, 256), 256)
     assert hidden is not None
     assert hidden.ranks == (1, 8, 8, 1)
+
+
+@pytest.mark.parametrize("wish", [{"relative_error": 0.5}, {"ratio": 3.0}, {"bytes": 600}, {"budget_bytes": 500}, {"per_bond": [3, 5]}])
+def test_ranks_may_be_chosen_by_error_ratio_bytes_or_bond(context: Context, wish: dict[str, Any]) -> None:
+    teacher = Own().eval()
+    losses = {"asked": 0}
+
+    def loss(predictor: nn.Module) -> float:
+        losses["asked"] += 1
+        layer = predictor.get_submodule("body.rnn")
+        assert isinstance(layer, TTLSTM)
+        return -float(layer.stored_numbers)  # more numbers are better
+
+    context = dataclasses.replace(context, validation_loss=loss)
+    part = "both" if "budget_bytes" in wish else "input"
+    made, _ = apply(_variant({"step": "tensor-train", "rank": wish, "part": part}), teacher, context, lambda predictor: predictor)
+    layer = made.get_submodule("body.rnn")
+    assert isinstance(layer, TTLSTM)
+    assert isinstance(layer.input, TTWeight)
+    dense = teacher.body["rnn"].weight_ih_l0
+    if "relative_error" in wish:
+        assert (layer.input.dense() - dense).norm() <= 0.5 * dense.norm()
+    elif "ratio" in wish:
+        assert dense.numel() / layer.input.shape.params >= 3
+    elif "bytes" in wish:
+        assert layer.input.shape.stored_bytes(8) <= 600
+    elif "per_bond" in wish:
+        assert layer.input.shape.ranks == (1, 3, 5, 1)
+    else:
+        assert isinstance(layer.hidden, TTWeight)
+        assert layer.input.shape.stored_bytes(8) + layer.hidden.shape.stored_bytes(8) <= 500
+        assert losses["asked"] > 2
+    assert bool(losses["asked"]) == ("budget_bytes" in wish)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"rank": {"bytes": 10}}, "too few"),
         ({"rank": 10_000}, "rank 10000 at bond 1"),
         ({"rank": 2, "input_modes": [2, 3, 8]}, "both input_modes and output_modes"),
         ({"rank": 2, "input_modes": [2, 3, 9], "output_modes": [8, 8, 1]}, "multiply to 54, but the layer has 48 inputs"),

@@ -24,6 +24,7 @@ class Context:
     byte_budget: from a variant's name to the bytes that a predictor may take to make the whole bundle as large as that variant's (not above)
     predictor_bytes: from a predictor and the recipe's quantization wishes to the bytes of its exported file
     samples: what the LSTM reads in training: float (n, D) features and (n, H) hidden states
+    validation_loss: a predictor's mean cross-entropy on the validation clips' features
     """
 
     feature_map: tuple[int, int, int]
@@ -32,6 +33,7 @@ class Context:
     byte_budget: Callable[[str], int]
     predictor_bytes: Callable[[nn.Module, tuple[config.Quantize, ...]], int]
     samples: Callable[[], tuple[Tensor, Tensor]]
+    validation_loss: Callable[[nn.Module], float]
 
 
 Change = Callable[[nn.Module, Any, Context, tuple[config.Quantize, ...]], tuple[nn.Module, str]]
@@ -73,7 +75,7 @@ def quantize_steps(variant: config.Variant) -> tuple[config.Quantize, ...]:
 
 
 def _tensor_train(predictor: nn.Module, step: config.TensorTrain, context: Context, _wishes: tuple[config.Quantize, ...]) -> tuple[nn.Module, str]:
-    return tensorize(predictor, step, context.feature_map[0], context.samples), WAYS[step.start]
+    return tensorize(predictor, step, context.feature_map[0], context.samples, context.validation_loss), WAYS[step.start]
 
 
 def _bottleneck(predictor: nn.Module, step: config.Bottleneck, context: Context, wishes: tuple[config.Quantize, ...]) -> tuple[nn.Module, str]:
