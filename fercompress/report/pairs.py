@@ -10,7 +10,6 @@ from fercompress import stats
 from fercompress.report.record import ReportInput
 
 RESAMPLES = 2000  # a page compares a dozen pairs; 50 resamples beyond each limit settle its first decimal
-TWO_SIDED = 0.975  # each of the two one-sided limits of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,7 @@ def accuracy_change(given: ReportInput, target: str, old: str, new: str) -> Chan
     one, other = (table.loc[seeds, clips].to_numpy(dtype=np.float64) for table in (before, after))
     unseen = np.isnan(one) | np.isnan(other)
     one, other = np.where(unseen, np.nan, one), np.where(unseen, np.nan, other)
-    drop, gain = (stats.drop_limit(*scores, clusters, TWO_SIDED, resamples=RESAMPLES) for scores in ((one, other), (other, one)))
-    return Change(stats.seed_mean(other - one), (-drop, gain), 0.0)
+    return Change(stats.seed_mean(other - one), stats.change_interval(one, other, clusters, resamples=RESAMPLES), 0.0)
 
 
 def speedup(given: ReportInput, target: str, old: str, new: str, stage: str) -> Change | None:

@@ -120,12 +120,12 @@ class ReportInput:
         """
         columns = {f"{stage}_ns": stage for stage in STAGES}
         medians = self.timings.groupby(["target", "variant", "round", "position"])[list(columns)].median()
-        logs = np.log(medians.astype(np.float64)).rename(columns=columns).groupby(level=["target", "variant", "round"]).agg(["mean", "size"])
-        found = {}
+        logs = medians.astype(np.float64).apply(np.log).rename(columns=columns).groupby(level=["target", "variant", "round"]).agg(["mean", "size"])
+        found: dict[tuple[str, str], pd.DataFrame] = {}
         for (target, variant), rounds in logs.groupby(level=["target", "variant"]):
             whole = rounds.droplevel(["target", "variant"])
             whole = whole[whole[(STAGES[0], "size")] > 1]
-            found[str(target), str(variant)] = whole.xs("mean", axis=1, level=1)
+            found[str(target), str(variant)] = pd.DataFrame({stage: whole[(stage, "mean")] for stage in STAGES})
         return found
 
     @property

@@ -11,7 +11,8 @@ def size(row: Row) -> None:
     """Counts from the manifest; ratios say how many times smaller than the dense twin (parameters) or the baseline (bytes)."""
     bundle, baseline = row.tables.bundle(row.variant), row.tables.bundle(row.baseline)
     columns = (
-        "params", "params_extractor", "params_lstm", "params_tt", "params_dense", "params_lstm_dense", "params_tt_dense", "stored_bytes", "bytes_extractor", "bytes_predictor",
+        "params", "params_extractor", "params_lstm", "params_tt", "params_dense", "params_lstm_dense", "params_tt_dense",
+        "stored_bytes", "bytes_extractor", "bytes_predictor",
         "ratio_tt_params", "ratio_lstm_params", "ratio_model_params", "ratio_model_bytes",
     )  # fmt: skip
     if bundle is None:

@@ -96,9 +96,7 @@ def _durations(row: Row, trainings: Sequence[Training]) -> None:
     if not known:
         row.lack(f"the training of the baseline {row.baseline} is not recorded", "time_to_dense_s")
         return
-    reached = [
-        seconds_to(each.history.validation_accuracy, each.history.epoch_s, max(teacher.validation_accuracy)) for each, teacher in known
-    ]
+    reached = [seconds_to(each.history.validation_accuracy, each.history.epoch_s, max(teacher.validation_accuracy)) for each, teacher in known]
     times = [seconds for seconds in reached if seconds is not None]
     if len(times) == len(reached):
         row.put(time_to_dense_s=float(np.median(times)))
