@@ -68,25 +68,25 @@ def finish(figure: Figure, name: str, title: str, alt: str, caption: str, *, wid
     return Picture(re.sub(r"[^A-Za-z0-9._-]+", "_", name), title, alt, caption, svg.getvalue(), png.getvalue(), wide)
 
 
-def log_axis(axes: Axes, values: Sequence[float], show: Callable[[float], str], *, left: float = 0.12, right: float = 0.12) -> None:
-    """A log x axis around positive values; left, right: free room as a share of what the values span."""
+def log_axis(axes: Axes, values: Sequence[float], show: Callable[[float], str], *, left: float = 0.12, right: float = 0.12, most: int = 7) -> None:
+    """A log x axis around positive values; left, right: free room as a share of what the values span; most: ticks that fit."""
     low, high = math.log10(min(values)), math.log10(max(values))
     span = max(high - low, 0.3)
     bounds = 10 ** (low - left * span), 10 ** (high + right * span)
     axes.set_xscale("log")
     axes.set_xlim(*bounds)
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_locator(FixedLocator(log_ticks(*bounds)))
+    axes.xaxis.set_major_locator(FixedLocator(log_ticks(*bounds, most)))
     unit_ticks(axes, show)
 
 
-def log_ticks(low: float, high: float) -> list[float]:
-    """At most seven round numbers within the bounds, as many as there are."""
+def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
+    """Round numbers within the bounds: as many as there are, but not above `most`."""
     found: list[float] = []
     for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
         ticks = [digit * 10.0**exponent for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for digit in digits]
         inside = [tick for tick in ticks if low <= tick <= high]
-        if len(inside) > 7:
+        if len(inside) > most:
             break
         found = inside
     return found

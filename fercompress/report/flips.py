@@ -46,8 +46,9 @@ def float_twin(given: ReportInput, variant: str) -> str | None:
 
 def compare(given: ReportInput, target: str, variant: str, other: str) -> Flips | None:
     """None where the two were tested on no common seed and clip."""
-    frame = given.predictions[given.predictions["target"] == target]
-    mine, theirs = (frame[frame["variant"] == name] for name in (variant, other))
+    mine, theirs = given.answers.get((target, variant)), given.answers.get((target, other))
+    if mine is None or theirs is None:
+        return None
     both = mine.merge(theirs, on=PLACE, suffixes=("", "_other"))
     if both.empty:
         return None

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from fercompress.report.canvas import INK, QUIET, Picture, finish, legend, log_axis, panels, variant_axis
 from fercompress.report.ladder import Gain, Rung, total_text
 from fercompress.report.pairs import Change
-from fercompress.report.record import ReportInput
+from fercompress.report.record import STAGES, ReportInput
 from fercompress.report.units import bytes_text, points_text, ratio_text
 
 LINE_IN = 0.3
@@ -23,11 +24,11 @@ def ladder(given: ReportInput, target: str, rungs: Sequence[Rung], suffix: str =
     """None where there is no step, or nothing but bytes is known of any."""
     if not any(rung.step and (rung.step.accuracy or any(rung.step.speed.values())) for rung in rungs):
         return None
-    with panels(1, 4, 1.25 + LINE_IN * len(rungs)) as (figure, (first, *others)):
+    with panels(1, 5, 1.25 + LINE_IN * len(rungs)) as (figure, (first, *others)):
         _accuracies(first, rungs)
         _sizes(others[0], rungs)
         word = given.timing_word(target)
-        for axes, stage in zip(others[1:], ("predictor", "clip"), strict=True):
+        for axes, stage in zip(others[1:], STAGES, strict=True):
             _speeds(axes, rungs, stage, f"{word}{stage}, times faster")
         variant_axis(first, [rung.row["variant"] for rung in rungs])
         for axes in others:
@@ -46,8 +47,8 @@ def _accuracies(axes: Axes, rungs: Sequence[Rung]) -> None:
     points = [(0.0, None, 0) if rung.total is None else _accuracy(rung) for rung in rungs]
     axes.axvline(0, color=QUIET, linewidth=1, zorder=1)
     _marks(axes, points, lambda points_: points_text(points_ / 100))
-    axes.set_xlabel("accuracy, points: right is better")
-    axes.margins(x=0.12)
+    axes.set_xlabel("accuracy, points\nright is better")
+    axes.margins(x=0.2)
 
 
 def _accuracy(rung: Rung) -> tuple[float | None, tuple[float, float] | None, int]:
@@ -65,7 +66,7 @@ def _sizes(axes: Axes, rungs: Sequence[Rung]) -> None:
         points.append((rung.row.get("stored_bytes"), None, 0 if ratio is None else (ratio > 1) - (ratio < 1)))
     _marks(axes, points, bytes_text)
     _log(axes, points, bytes_text)
-    axes.set_xlabel("stored bytes: left is better")
+    axes.set_xlabel("stored bytes\nleft is better")
 
 
 def _speeds(axes: Axes, rungs: Sequence[Rung], stage: str, label: str) -> None:
@@ -77,7 +78,7 @@ def _speeds(axes: Axes, rungs: Sequence[Rung], stage: str, label: str) -> None:
     axes.axvline(1, color=QUIET, linewidth=1, zorder=1)
     _marks(axes, points, ratio_text)
     _log(axes, points, ratio_text)
-    axes.set_xlabel(f"{label}: right is better")
+    axes.set_xlabel(f"{label}\nright is better")
 
 
 def _sign(step: Gain | None, change: Callable[[Gain], Change | None]) -> int:
@@ -88,13 +89,13 @@ def _sign(step: Gain | None, change: Callable[[Gain], Change | None]) -> int:
 def _log(axes: Axes, points: Sequence[tuple[float | None, tuple[float, float] | None, int]], show: Callable[[float], str]) -> None:
     ends = [end for value, interval, _ in points if value is not None for end in (value, *(interval or ()))]
     if ends:
-        log_axis(axes, ends, show, left=0.1, right=0.32)
+        log_axis(axes, ends, show, left=0.1, right=0.4, most=3)
 
 
 def _marks(axes: Axes, points: Sequence[tuple[float | None, tuple[float, float] | None, int]], show: Callable[[float], str]) -> None:
     """points: value, interval and what the step did (1, 0, -1), one per rung; a value that was not measured is said so."""
     known = [(line, value) for line, (value, _, _) in enumerate(points) if value is not None]
-    axes.step([value for _, value in known], [line for line, _ in known], where="post", color="#c3cad2", linewidth=1.2, zorder=1)
+    axes.plot([value for _, value in known], [line for line, _ in known], color="#c3cad2", linewidth=1.2, zorder=1)
     for line, (value, interval, sign) in enumerate(points):
         if value is None:
             axes.annotate("n/a", (0.02, line), xycoords=axes.get_yaxis_transform(), va="center", fontsize=8, color=QUIET)
@@ -105,4 +106,5 @@ def _marks(axes: Axes, points: Sequence[tuple[float | None, tuple[float, float] 
             axes.plot(interval, (line, line), color=colour, linewidth=1.6, zorder=2)
             end = interval[1]
         axes.plot(value, line, mark, color=colour, markersize=5.5, zorder=3)
-        axes.annotate(show(value), (end, line), (6, 0), textcoords="offset points", va="center", fontsize=8, color=INK)
+        text = axes.annotate(show(value), (end, line), (6, 0), textcoords="offset points", va="center", fontsize=8, color=INK, zorder=4)
+        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])

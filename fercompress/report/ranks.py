@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from fercompress.report.canvas import INK, QUIET, Picture, finish, legend, log_axis, panels
+from fercompress.report.canvas import INK, LINE, QUIET, Picture, finish, legend, log_axis, panels
 from fercompress.report.record import ReportInput, Row
 from fercompress.report.units import bytes_text, percent_text
 
@@ -25,6 +25,8 @@ WAYS = {
 SERIES = (("#0072b2", "o"), ("#e69f00", "s"), ("#009e73", "^"), ("#cc79a7", "v"), ("#56b4e9", "P"), ("#000000", "X"), ("#f0e442", "h"))
 STYLES: tuple[Any, ...] = ("-", (0, (4, 1.6)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 CONTROL = ("#d55e00", "D")
+CROWDED = 30  # points from which on every number of bits has panels of its own
+ROOM = 2.2  # the axis reaches so many times beyond the largest tensor train; the dense model would lie ten times further off
 
 
 @dataclass(frozen=True)
@@ -70,25 +72,39 @@ def accuracy_bytes_ranks(given: ReportInput, target: str, suffix: str = "") -> P
     besides = list(dict.fromkeys(line.besides for line in found))
     measured = [row for row in rows if row.get("accuracy") is not None and row.get("stored_bytes")]
     baseline = next((row for row in measured if row["variant"] == given.baseline), None)
-    others = [row for row in measured if row.get("way") == "control"]
-    shown = [row for line in found for row in line.rows] + others + ([baseline] if baseline else [])
-    with panels(1, len(ways), 4.3, share_x=True) as (figure, all_axes):
-        for axes, way in zip(all_axes, ways, strict=True):
+    trains = [row for line in found for row in line.rows]
+    controls = [row for row in measured if row.get("way") == "control"]
+    # Few points share a panel per way; many get one per way and number of bits.
+    several = len(trains) > CROWDED and len(bits) > 1
+    grid: list[tuple[tuple[int, int] | None, str]] = [(pair, way) for pair in (bits if several else [None]) for way in ways]
+    low = [row["stored_bytes"] for row in trains] + ([baseline["stored_bytes"] / PUBLISHED] if baseline else [])
+    high = max(row["stored_bytes"] for row in trains) * ROOM
+    far = [f"{row['variant']} ({bytes_text(row['stored_bytes'])})" for row in controls if row["stored_bytes"] > high]
+    with panels(len(grid) // len(ways), len(ways), 1.1 + 2.3 * len(grid) // len(ways) if several else 4.3, share_x=True) as (figure, all_axes):
+        log_axis(all_axes[0], [*low, high], bytes_text, left=0.05, right=0.0, most=4)
+        all_axes[0].set_ylim(*_heights([*trains, *controls, *([baseline] if baseline else [])]))
+        figure.draw_without_rendering()  # labels are placed by where the points come to lie
+        for axes, (pair, way) in zip(all_axes, grid, strict=True):
             for line in (line for line in found if line.way == way):
-                _draw(axes, line, *SERIES[bits.index(line.bits) % len(SERIES)], STYLES[besides.index(line.besides) % len(STYLES)])
-            for row in others:
-                _bar(axes, row, CONTROL[0])
-                filled = CONTROL[0] if given.is_int8(row["variant"]) else "white"
-                axes.plot(row["stored_bytes"], 100 * row["accuracy"], CONTROL[1], color=CONTROL[0], markerfacecolor=filled, markersize=6, zorder=4)
+                colour, marker = SERIES[bits.index(line.bits) % len(SERIES)]
+                if pair in (None, line.bits):
+                    _draw(axes, line, colour, marker, STYLES[besides.index(line.besides) % len(STYLES)])
+                else:
+                    axes.plot(
+                        [row["stored_bytes"] for row in line.rows], [100 * row["accuracy"] for row in line.rows], color=LINE, linewidth=1, zorder=0
+                    )
+            for row in controls:
+                _control(axes, row, high, given.is_int8(row["variant"]))
             if baseline is not None:
-                _baseline(axes, baseline, named=way == ways[0])
-            axes.set_title(f"{way.replace('-', ' ')}: {WAYS[way]}" if len(ways) < 3 else WAYS[way], loc="left")
+                _baseline(axes, baseline)
+            # The way heads its column, the bits their row.
+            titles = [WAYS[way]] if axes in all_axes[: len(ways)] else []
+            axes.set_title("\n".join([*titles, *([_bits_text(pair)] if pair else [])]), loc="left")
+        for axes in all_axes[-len(ways) :]:
             axes.set_xlabel("stored bytes, log axis: left is better")
-        log_axis(all_axes[0], _ends(shown, baseline), bytes_text, left=0.06, right=0.06)
-        all_axes[0].set_ylim(*_heights(shown))
-        all_axes[0].set_ylabel(f"accuracy on {given.clip_word}test clips, %")
+        figure.supylabel(f"accuracy on {given.clip_word}test clips, %", fontsize=9.5, color=QUIET)
         marks = [_mark(_bits_text(pair), *SERIES[bits.index(pair) % len(SERIES)]) for pair in bits]
-        marks += [_mark("control", *CONTROL)] if others else []
+        marks += [_mark("control", *CONTROL)] if controls else []
         marks += [Line2D([], [], color=INK, linestyle=STYLES[k % len(STYLES)], label=_besides_text(besides, k)) for k in range(len(besides))] * (
             len(besides) > 1
         )
@@ -99,49 +115,58 @@ def accuracy_bytes_ranks(given: ReportInput, target: str, suffix: str = "") -> P
             for line in found
         )
         caption = (
-            "Upper left is best. Numbers: rank of the tensor train. Bars: 95 % intervals for new people and training seeds. "
-            f"Dashed: the baseline's accuracy and, upright, {PUBLISHED} times fewer bytes than it (the paper's largest figure, whose counting is not "
-            "public). The vertical axis does not start at 0."
-        )
+            "Upper left is best. Numbers along a line: rank of the tensor train. Bars: 95 % intervals for new people and training seeds. "
+            + (f"Dashed: accuracy of {given.baseline} ({bytes_text(baseline['stored_bytes'])}) and, upright, {PUBLISHED} times fewer bytes than it, "
+               "the paper's largest figure, whose counting is not public. " if baseline else "")
+            + ("Controls: filled int8, hollow float. " if controls else "")
+            + (f"At the right edge, larger than the axis reaches: {', '.join(far)}. " if far else "")
+            + ("Pale lines: other bits of the same way. " if several else "")
+            + "The vertical axis does not start at 0."
+        )  # fmt: skip
         title = "Accuracy against stored bytes, by rank, bits and way"
         return finish(figure, f"accuracy-bytes-ranks{suffix}", title, f"{title}. {said}.", caption, wide=True)
 
 
 def _draw(axes: Axes, line: Line, colour: str, marker: str, style: Any) -> None:
-    x, y = [row["stored_bytes"] for row in line.rows], [100 * row["accuracy"] for row in line.rows]
-    axes.plot(x, y, color=colour, linestyle=style, linewidth=1.3, zorder=2)
-    axes.plot(x, y, marker, color=colour, markersize=4.5, zorder=3)
-    for row in line.rows:
+    points = [(row["stored_bytes"], 100 * row["accuracy"]) for row in line.rows]
+    axes.plot(*zip(*points, strict=True), color=colour, linestyle=style, linewidth=1.3, zorder=2)
+    axes.plot(*zip(*points, strict=True), marker, color=colour, markersize=4.5, zorder=3)
+    places = axes.transData.transform(points)
+    for index, row in enumerate(line.rows):
         _bar(axes, row, colour)
-        text = axes.annotate(
-            f"{row['tt_rank']}", (row["stored_bytes"], 100 * row["accuracy"]), (0, 4.5), textcoords="offset points", ha="center", va="bottom",
-            fontsize=7.5, color=INK, zorder=5,
-        )  # fmt: skip
-        text.set_path_effects([withStroke(linewidth=2.0, foreground="white")])
+        # Beside the point where the line is steep, above it where it is flat.
+        across, up = abs(places[min(index + 1, len(places) - 1)] - places[max(index - 1, 0)])
+        _label(axes, f"{row['tt_rank']}", points[index], steep=bool(up > across))
 
 
-def _bar(axes: Axes, row: Row, colour: str) -> None:
+def _label(axes: Axes, words: str, point: tuple[float, float], *, steep: bool) -> None:
+    offset, ha, va = ((5, -1), "left", "center") if steep else ((0, 4.5), "center", "bottom")
+    text = axes.annotate(words, point, offset, textcoords="offset points", ha=ha, va=va, fontsize=7.5, color=INK, zorder=5)
+    text.set_path_effects([withStroke(linewidth=2.0, foreground="white")])
+
+
+def _bar(axes: Axes, row: Row, colour: str, x: float | None = None) -> None:
     low, high = row.get("accuracy_ci95") or (row["accuracy"], row["accuracy"])
-    axes.plot([row["stored_bytes"]] * 2, [100 * low, 100 * high], color=colour, linewidth=1, alpha=0.55, zorder=1)
+    axes.plot([row["stored_bytes"] if x is None else x] * 2, [100 * low, 100 * high], color=colour, linewidth=1, alpha=0.55, zorder=1)
 
 
-def _baseline(axes: Axes, row: Row, *, named: bool) -> None:
-    _bar(axes, row, INK)
-    axes.plot(row["stored_bytes"], 100 * row["accuracy"], "*", color=INK, markersize=9, zorder=4)
+def _control(axes: Axes, row: Row, high: float, int8: bool) -> None:
+    """At the right edge, without its bar, where it is larger than the axis reaches."""
+    colour, marker = CONTROL
+    beyond = row["stored_bytes"] > high
+    if not beyond:
+        _bar(axes, row, colour)
+    x, y = high if beyond else row["stored_bytes"], 100 * row["accuracy"]
+    axes.plot(x, y, marker, color=colour, markerfacecolor=colour if int8 else "white", markersize=5.5, zorder=4, clip_on=False)
+
+
+def _baseline(axes: Axes, row: Row) -> None:
     axes.axhline(100 * row["accuracy"], color=QUIET, linewidth=0.9, linestyle=(0, (5, 3)), zorder=0)
     axes.axvline(row["stored_bytes"] / PUBLISHED, color=QUIET, linewidth=0.9, linestyle=(0, (5, 3)), zorder=0)
-    if named:
-        axes.annotate(
-            row["variant"], (row["stored_bytes"], 100 * row["accuracy"]), (-6, -4), textcoords="offset points", ha="right", va="top", fontsize=8
-        )
     axes.annotate(
         f"{PUBLISHED}×", (row["stored_bytes"] / PUBLISHED, 0.02), (3, 0), xycoords=axes.get_xaxis_transform(), textcoords="offset points",
         fontsize=8, color=QUIET,
     )  # fmt: skip
-
-
-def _ends(shown: Sequence[Row], baseline: Row | None) -> list[float]:
-    return [row["stored_bytes"] for row in shown] + ([baseline["stored_bytes"] / PUBLISHED] if baseline else [])
 
 
 def _heights(shown: Sequence[Row]) -> tuple[float, float]:

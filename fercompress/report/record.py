@@ -98,12 +98,16 @@ class ReportInput:
     # Computed once: a page compares hundreds of pairs of variants.
 
     @cached_property
+    def answers(self) -> Mapping[tuple[str, str], pd.DataFrame]:
+        """(target, variant) -> its lines of `predictions`."""
+        return {(str(target), str(variant)): frame for (target, variant), frame in self.predictions.groupby(["target", "variant"])}
+
+    @cached_property
     def scores(self) -> Mapping[tuple[str, str], pd.DataFrame]:
         """(target, variant) -> 1 right, 0 wrong, by seed (rows) and clip (columns), NaN unseen."""
-        right = self.predictions.assign(right=(self.predictions["label"] == self.predictions["predicted"]).astype(float))
         return {
-            (str(target), str(variant)): frame.pivot_table(index="seed", columns="clip_id", values="right")
-            for (target, variant), frame in right.groupby(["target", "variant"])
+            key: frame.assign(right=(frame["label"] == frame["predicted"]).astype(float)).pivot_table(index="seed", columns="clip_id", values="right")
+            for key, frame in self.answers.items()
         }
 
     @cached_property
