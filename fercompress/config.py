@@ -255,6 +255,7 @@ class Study(Section):
     fine_tune: FineTune = FineTune()
     measure: Measure = Measure()
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    ladder: tuple[str, ...] = ()  # variants whose steps the report tells one by one; empty: all but the controls, in order
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -271,6 +272,11 @@ class Study(Section):
                 raise ValueError(f"variant {variant.name!r}: bytes_of {model!r} is not a variant{did_you_mean(model, names)}")
             if model in sized:
                 raise ValueError(f"variant {variant.name!r}: bytes_of {model!r} is itself sized after another variant")
+        for name in self.ladder:
+            if name not in names:
+                raise ValueError(f"ladder: {name!r} is not a variant{did_you_mean(name, names)}")
+            if self.ladder.count(name) > 1:
+                raise ValueError(f"ladder holds {name!r} twice")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds holds a seed twice")
         return self
@@ -308,6 +314,7 @@ def restricted(study: Study, only: tuple[str, ...], targets: tuple[str, ...], se
     changes: dict[str, Any] = {}
     if only:
         changes["variants"] = tuple(variant for variant in study.variants if variant.name in kept)
+        changes["ladder"] = tuple(name for name in study.ladder if name in kept)
     if targets:
         changes["targets"] = tuple(dict.fromkeys(targets))
     if seeds is not None:

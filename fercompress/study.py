@@ -244,6 +244,7 @@ def report_input(found: Tables, summary: dict[str, Any]) -> ReportInput:
         host={target: {key: facts[key] for key in _HOST_FACTS if facts.get(key) is not None} for target, facts in found.facts.items()},
         faults=_faults(found.blocks[found.blocks["counted"].astype(bool)]),
         left_out=[asdict(row) for row in found.clips.left_out] if found.clips else [],
+        epochs=found.epochs,
     )
 
 

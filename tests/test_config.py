@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fercompress.config import Quantize, TensorTrain, load_study, parse_study, shipped_studies
+from fercompress.config import Quantize, TensorTrain, load_study, parse_study, restricted, shipped_studies
 from fercompress.errors import StudyError
 
 STUDY = """
@@ -145,3 +145,16 @@ def test_any_text_is_a_study_or_a_study_error(text):
     else:
         message = f"any.toml gives {study.name}"
     assert message.startswith("any.toml")
+
+
+def test_a_ladder_names_variants_each_once():
+    ladder = STUDY.replace("seeds = [0, 1]", 'ladder = ["dense", "tt-asymmetric-r2"]')
+    assert parse_study(ladder, "mine.toml").ladder == ("dense", "tt-asymmetric-r2")
+    message = error_of("seeds = [0, 1]", 'ladder = ["dense", "tt-asymetric-r2"]')
+    assert "ladder: 'tt-asymetric-r2' is not a variant; did you mean 'tt-asymmetric-r2'?" in message
+    assert "ladder holds 'dense' twice" in error_of("seeds = [0, 1]", 'ladder = ["dense", "dense"]')
+
+
+def test_a_restricted_study_keeps_the_rungs_that_are_left():
+    study = parse_study(STUDY.replace("seeds = [0, 1]", 'ladder = ["dense", "tt-asymmetric-r2", "tt-balanced-r4"]'), "mine.toml")
+    assert restricted(study, ("tt-balanced-r4",), (), None).ladder == ("dense", "tt-balanced-r4")

@@ -99,5 +99,17 @@ def test_a_packed_graph_runs_as_int8_convolutions_after_loading(model, frames, t
     assert not {"Gather", "Div", "Mod", "Split", "Cast", "Conv"} & set(operators)
 
 
+def test_an_odd_number_of_codes_is_packed_too(frames):
+    torch.manual_seed(0)
+    extractor = nn.Sequential(nn.Conv2d(1, 11, 3, stride=2), nn.ReLU(), nn.Conv2d(11, 13, 3, stride=2)).eval()
+    graph = rounded(onnx_file.extractor_model(extractor, 1, 16), frames[:16], frames[16:], 7, 4).model
+    assert (11 * 9 + 13 * 11 * 9) % 2 == 0
+    graph_odd = rounded(onnx_file.extractor_model(extractor[:2], 1, 16), frames[:16], frames[16:], 7, 4).model
+    for each in (graph, graph_odd):
+        small = onnx_file.tidy(packing.packed(each))
+        wanted = outputs(each, frames[16:])
+        assert np.abs(outputs(small, frames[16:]) - wanted).max() <= 0.02 * np.abs(wanted).max()
+
+
 def test_a_float_graph_is_packed_as_it_is(model):
     assert packing.packed(model) == model

@@ -99,12 +99,12 @@ class _Shrinker:
         sixteen = self._constant("nibbles_levels", np.array(_LEVELS, np.int32))
         indices = self._op("Concat", self._op("Div", bytes_, sixteen), self._op("Mod", bytes_, sixteen), axis=0)
         codes = self._op("Gather", self._constant("nibbles_table", table), indices, axis=0)
-        sizes = [decoder.codes.size for decoder in chosen]
         if len(index) > len(flat):
-            sizes.append(1)
-        names = [f"nibbles_{place}" for place in range(len(sizes))]
+            codes = self._op("Slice", codes, self._constant("nibbles_0", np.array([0])), self._constant("nibbles_end", np.array([len(flat)])))
+        sizes = [decoder.codes.size for decoder in chosen]
+        names = [f"nibbles_{place}_codes" for place in range(len(sizes))]
         self.new.append(helper.make_node("Split", [codes, self._constant("nibbles_sizes", np.array(sizes, np.int64))], names, axis=0))
-        for name, decoder in zip(names, chosen, strict=False):
+        for name, decoder in zip(names, chosen, strict=True):
             shape = self._constant(f"{name}_shape", np.array(decoder.codes.shape, np.int64))
             self._feed(decoder.node, self._op("Reshape", name, shape), decoder.node.input[1])
 
