@@ -56,6 +56,10 @@ class StoredWeight(nn.Module):
             return [code.float() * _spread(scale.float(), code.shape) for code, scale in zip(self.codes, self.scales, strict=True)]
         return list(self.values)
 
+    def stored_tensors(self) -> list[Tensor]:
+        """What `tensors` is computed from: the parameters, or codes and scales."""
+        return [*self.codes, *self.scales] if self.quantized else list(self.values)
+
     @property
     def stored_numbers(self) -> int:
         """Numbers that are kept, scales included."""
