@@ -25,7 +25,7 @@ from torch import nn
 from fercompress import config, stats
 from fercompress.data import source
 from fercompress.errors import InputError
-from fercompress.model import train, zoo
+from fercompress.model import inference, train, zoo
 from fercompress.records import Clips, Fold, Int64
 
 QUICK = {
@@ -59,7 +59,7 @@ def right(clips: Clips, fold: Fold, study: config.Study, seed: int) -> np.ndarra
     with tempfile.TemporaryDirectory() as folder:
         trained = train.fit(network, clips, fold, preprocess, study.train, seed, Path(folder) / "checkpoint", lambda *_: None)
     nn.ModuleDict({"extractor": network.extractor, "predictor": network.predictor}).load_state_dict(trained.best)
-    logits = train.predict(network, clips.frames[fold.test], preprocess)
+    logits = inference.predict(network, clips.frames[fold.test], preprocess)
     return np.asarray(logits.argmax(1) == clips.labels[fold.test])
 
 

@@ -21,7 +21,7 @@ from torch.nn import functional
 from fercompress.config import GfeData, load_study
 from fercompress.data import folds, gfe
 from fercompress.errors import InputError
-from fercompress.model.train import best_epoch
+from fercompress.model.optimise import best_epoch
 from fercompress.records import Float32, Fold, Int64
 
 CUT = {"contiguous": folds.contiguous, "modulo": folds.modulo}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fercompress import config
 from fercompress.compress import distill, fakequant, lowrank, quantize, static
 from fercompress.export import onnx_file
-from fercompress.model import imitate, train
+from fercompress.model import imitate, inference, optimise, train
 from fercompress.model.zoo import Network
 from fercompress.progress import Reporter
 from fercompress.records import Clips, Float32, Fold, History, Int64, Preprocess, UInt8, digest
@@ -32,7 +32,7 @@ class Teacher:
 
     network: Network
     preprocess: Preprocess
-    trained: train.Trained
+    trained: optimise.Trained
     key: str
     seed: int
     fold: Fold
@@ -64,15 +64,15 @@ class Desk:
         """`frames` of so many clips, evenly over `rows`."""
         return self.frames(rows[np.linspace(0, len(rows) - 1, min(clips, len(rows))).astype(int)])
 
-    def fitted(self, folder: Path, what: str, epochs: int, fit: Callable[[Path, train.EpochDone], train.Trained]) -> train.Trained:
+    def fitted(self, folder: Path, what: str, epochs: int, fit: Callable[[Path, optimise.EpochDone], optimise.Trained]) -> optimise.Trained:
         """A training found in `folder`, or done now with a bar and kept there. fit: from a checkpoint's path and what to call after an epoch"""
-        trained = train.load_trained(folder)
+        trained = optimise.load_trained(folder)
         if trained is None:
             with self.tell.stage(f"{what}{self.name}", epochs) as bar:
                 trained = fit(
                     folder / "checkpoint", lambda done, of, history: bar.done(done, of, f"validation {history.validation_accuracy[-1]:.1%}")
                 )
-            train.save_trained(trained, folder)
+            optimise.save_trained(trained, folder)
             (folder / "checkpoint").unlink(missing_ok=True)
         return trained
 
@@ -130,10 +130,10 @@ class Extraction:
         return map_shape(self.extractor, self.desk.teacher.preprocess.channels, self.desk.clips.frames.shape[2])
 
     @functools.cached_property
-    def features(self) -> train.Features:
+    def features(self) -> inference.Features:
         desk = self.desk
         with desk.tell.stage(f"cache features{desk.name}"):
-            return train.cache_features(
+            return inference.cache_features(
                 self.extractor, desk.clips, desk.teacher.fold, desk.teacher.preprocess, desk.study.train.augment, desk.study.fine_tune.copies,
                 desk.teacher.seed, self.folder,
             )  # fmt: skip
@@ -143,7 +143,7 @@ class Extraction:
         """float16 (N, T, D): for the figures in torch that stand beside the measured ones."""
         desk = self.desk
         with desk.tell.stage(f"features of the test clips{desk.name}"):
-            return train.cache_test_features(self.extractor, desk.clips, desk.teacher.fold.test, desk.teacher.preprocess, self.folder)
+            return inference.cache_test_features(self.extractor, desk.clips, desk.teacher.fold.test, desk.teacher.preprocess, self.folder)
 
     @functools.cached_property
     def graph(self) -> onnx.ModelProto:
@@ -187,7 +187,7 @@ class Extraction:
         report |= again.report
         return RoundedExtractor(taught, _rewrite(graph, again.model), {**report, "quantization_aware_training": "used"})
 
-    def _imitated(self, student: nn.Module, folder: Path, what: str) -> train.Trained:
+    def _imitated(self, student: nn.Module, folder: Path, what: str) -> optimise.Trained:
         """Trained to the teacher's features and answers, now or on an earlier day; the student holds the best epoch's weights afterwards."""
         desk, teacher, fine_tune = self.desk, self.desk.teacher, self.desk.study.fine_tune
         labels = torch.from_numpy(desk.clips.labels)
@@ -216,7 +216,7 @@ class Extraction:
         frames: UInt8 = desk.clips.frames[fold.validation]
         pixels = desk.teacher.preprocess(frames)
         features = static.outputs(graph, pixels.reshape(-1, *pixels.shape[2:])).reshape(*frames.shape[:2], -1)
-        return train.accuracy(train.logits_of(desk.teacher.network.predictor, features), desk.clips.labels[fold.validation])
+        return inference.accuracy(inference.logits_of(desk.teacher.network.predictor, features), desk.clips.labels[fold.validation])
 
 
 def map_shape(extractor: nn.Module, channels: int, size: int) -> tuple[int, int, int]:

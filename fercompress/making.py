@@ -13,10 +13,9 @@ from fercompress import config
 from fercompress.compress import lowrank, tensorize
 from fercompress.errors import ModelError, ShapeError
 from fercompress.extraction import Desk, Teacher, map_shape
-from fercompress.model import train, zoo
+from fercompress.model import inference, optimise, train, zoo
 from fercompress.progress import Reporter
 from fercompress.records import Clips, Fold, digest
-from fercompress.tt.layers import only_lstm
 from fercompress.workbench import Made, Workbench
 from fercompress.workspace import Workspace
 
@@ -27,12 +26,11 @@ def check(study: config.Study) -> None:
     network = zoo.build(study.model, channels, study.data.size, study.data.frames, 2, study.train.dropout, seed=0)
     train.device_for(study.train.device)
     feature_map = map_shape(network.extractor, channels, study.data.size)
-    lstm = only_lstm(network.predictor)[1]
     for variant in study.variants:
         for step in variant.recipe:
             try:
                 if isinstance(step, config.TensorTrain):
-                    tensorize.shapes(step, lstm, feature_map[0])
+                    tensorize.shapes(step, tensorize.dense_lstm(network.predictor)[1], feature_map[0])
                 elif isinstance(step, config.Bottleneck) and step.rank > feature_map[0]:
                     raise ShapeError(f"bottleneck rank {step.rank} is above the feature map's {feature_map[0]} channels")
                 elif isinstance(step, config.LowRank):
@@ -47,7 +45,7 @@ def step_s(study: config.Study) -> tuple[float, float]:
     channels = 2 if data.difference else 1
     network = zoo.build(study.model, channels, data.size, data.frames, 2, study.train.dropout, seed=0)
     frames = torch.rand(clips, data.frames, channels, data.size, data.size)
-    features = train.features_of(network.extractor, frames).detach()
+    features = inference.features_of(network.extractor, frames).detach()
 
     def seconds(step: Callable[[], Tensor]) -> float:
         durations = []
@@ -57,7 +55,7 @@ def step_s(study: config.Study) -> tuple[float, float]:
             durations.append(time.perf_counter() - start)
         return min(durations) / clips
 
-    return seconds(lambda: train.forward(network, frames)), seconds(lambda: network.predictor(features))
+    return seconds(lambda: inference.forward(network, frames)), seconds(lambda: network.predictor(features))
 
 
 class Maker:
@@ -95,14 +93,14 @@ class Maker:
             _file(study.model.weights),
         )
         folder = self.workspace.work("teacher", key)
-        trained = train.load_trained(folder)
+        trained = optimise.load_trained(folder)
         if trained is None:
             with self.tell.stage(f"train the teacher{self.name(seed, fold)}", study.train.epochs) as bar:
                 trained = train.fit(
                     network, clips, fold, preprocess, study.train, seed, folder / "checkpoint",
                     lambda done, of, history: bar.done(done, of, f"validation {history.validation_accuracy[-1]:.1%}"),
                 )  # fmt: skip
-            train.save_trained(trained, folder)
+            optimise.save_trained(trained, folder)
             (folder / "checkpoint").unlink(missing_ok=True)
         both = nn.ModuleDict({"extractor": network.extractor, "predictor": network.predictor})
         both.load_state_dict(trained.best)

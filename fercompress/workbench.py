@@ -17,7 +17,7 @@ from fercompress import config
 from fercompress.compress import distill, pruning, quantize, recipe
 from fercompress.export import bundle, onnx_file
 from fercompress.extraction import Desk, Extraction, RoundedExtractor
-from fercompress.model import train
+from fercompress.model import inference, optimise, train
 from fercompress.model.zoo import Network
 from fercompress.records import Bundle, Fold, History, Int64, digest
 from fercompress.tt.layers import only_lstm
@@ -82,12 +82,12 @@ class Workbench:
     @functools.cached_property
     def _teacher_logits(self) -> Tensor:
         """float32 (copies * N, classes): the teacher's answers to the cached training features, its own extractor's."""
-        return torch.from_numpy(train.logits_of(self.desk.teacher.network.predictor, self._extraction(None).features.train))
+        return torch.from_numpy(inference.logits_of(self.desk.teacher.network.predictor, self._extraction(None).features.train))
 
     @functools.cached_property
     def _teacher_states(self) -> Tensor:
         """float16 (copies * N, T, H): the teacher's hidden states on the cached training features."""
-        return torch.from_numpy(train.states_of(self.desk.teacher.network.predictor, self._extraction(None).features.train))
+        return torch.from_numpy(inference.states_of(self.desk.teacher.network.predictor, self._extraction(None).features.train))
 
     @functools.cached_property
     def _inputs(self) -> bundle.Inputs:
@@ -108,7 +108,7 @@ class Workbench:
 
     def _new(self, variant: config.Variant, extraction: Extraction, others: dict[str, Made], key: str) -> Made:
         desk, teacher, network = self.desk, self.desk.teacher, self.desk.teacher.network
-        fitted: list[train.Trained] = []
+        fitted: list[optimise.Trained] = []
 
         def fit(predictor: nn.Module) -> nn.Module:
             fitted.append(self._fit(variant.name, predictor, extraction, key))
@@ -127,11 +127,11 @@ class Workbench:
         predictor, way = recipe.apply(variant, network.predictor, context, fit)
         way += " with distillation" if fitted and desk.study.fine_tune.distill else ""
         labels = desk.clips.labels[teacher.fold.test]
-        best = train.accuracy(train.logits_of(predictor, extraction.test_features), labels)
+        best = inference.accuracy(inference.logits_of(predictor, extraction.test_features), labels)
         if fitted:
             last = copy.deepcopy(predictor)
             last.load_state_dict(fitted[-1].last)
-            last_accuracy = train.accuracy(train.logits_of(last, extraction.test_features), labels)
+            last_accuracy = inference.accuracy(inference.logits_of(last, extraction.test_features), labels)
             epoch_s = float(np.median(fitted[-1].history.epoch_s))
         else:
             whole = extraction.step is None and teacher.trained.last_differs
@@ -146,21 +146,21 @@ class Workbench:
         length = features.shape[1]
         rows = np.linspace(0, len(features) - 1, min(len(features), max(1, SAMPLED_STEPS // length))).astype(int)
         states = self._teacher_states[torch.from_numpy(rows)][:, :-1].float()
-        return train.rows_of(features, rows).flatten(0, 1), states.flatten(0, 1)
+        return inference.rows_of(features, rows).flatten(0, 1), states.flatten(0, 1)
 
     @staticmethod
     def _validation_loss(predictor: nn.Module, extraction: Extraction) -> float:
         features = extraction.features
-        logits = torch.from_numpy(train.logits_of(predictor, features.validation))
+        logits = torch.from_numpy(inference.logits_of(predictor, features.validation))
         return float(functional.cross_entropy(logits, torch.from_numpy(features.validation_labels)))
 
-    def _fit(self, name: str, predictor: nn.Module, extraction: Extraction, key: str) -> train.Trained:
+    def _fit(self, name: str, predictor: nn.Module, extraction: Extraction, key: str) -> optimise.Trained:
         """Trained on the cached features now, or on an earlier day; variants that differ in quantization alone share it."""
         fine_tune = self.desk.study.fine_tune
         same_size = only_lstm(predictor)[1].hidden_size == only_lstm(self.desk.teacher.network.predictor)[1].hidden_size
         matched = same_size and fine_tune.match_states > 0
 
-        def fit(checkpoint: Any, epoch_done: train.EpochDone) -> train.Trained:
+        def fit(checkpoint: Any, epoch_done: optimise.EpochDone) -> optimise.Trained:
             labels = torch.from_numpy(extraction.features.train_labels)
 
             def loss(logits: Tensor, states: Tensor, rows: Int64) -> Tensor:
@@ -180,7 +180,7 @@ class Workbench:
         both = nn.ModuleDict({"extractor": copy.deepcopy(teacher.network.extractor), "predictor": copy.deepcopy(teacher.network.predictor)})
         both.load_state_dict(teacher.trained.last)
         last = Network(both["extractor"], both["predictor"])
-        return train.accuracy(train.predict(last, self.desk.clips.frames[teacher.fold.test], teacher.preprocess), labels)
+        return inference.accuracy(inference.predict(last, self.desk.clips.frames[teacher.fold.test], teacher.preprocess), labels)
 
     def _export(self, variant: config.Variant, extraction: Extraction, predictor: nn.Module, way: str) -> Bundle:
         desk, teacher = self.desk, self.desk.teacher

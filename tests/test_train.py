@@ -7,7 +7,7 @@ from torch import nn
 
 from fercompress import config
 from fercompress.errors import ModelError, StudyError
-from fercompress.model import train, zoo
+from fercompress.model import augment, extractor, inference, optimise, train, zoo
 from fercompress.records import Clips, Fold, Preprocess
 
 SETTINGS = config.Train(epochs=4, batch=8, patience=4, dropout=0.3)
@@ -83,7 +83,7 @@ def test_each_option_of_training_changes_the_weights_and_still_learns(clips, tmp
     net, trained = fit(clips, tmp_path / "other", settings=base.model_copy(update=wished))
     assert not all(torch.equal(trained.last[name], plain.last[name]) for name in plain.last)
     nn.ModuleDict({"extractor": net.extractor, "predictor": net.predictor}).load_state_dict(trained.last)
-    assert train.accuracy(train.predict(net, clips.frames[FOLD.test], Preprocess(0.2, 0.2)), clips.labels[FOLD.test]) == 1.0
+    assert inference.accuracy(inference.predict(net, clips.frames[FOLD.test], Preprocess(0.2, 0.2)), clips.labels[FOLD.test]) == 1.0
 
 
 def test_an_average_changes_what_is_kept_but_not_the_steps(clips, tmp_path):
@@ -104,7 +104,7 @@ def test_the_running_average_is_that_of_torch():
             for parameter in module.parameters():
                 parameter += torch.randn_like(parameter)
         oracle.update_parameters(module)
-        averaged = train.running_average(averaged, module, 0.9)
+        averaged = optimise.running_average(averaged, module, 0.9)
     for name, tensor in oracle.module.state_dict().items():
         if name != "1.num_batches_tracked":  # a count; ours is the module's own
             torch.testing.assert_close(averaged[name], tensor)
@@ -113,7 +113,7 @@ def test_the_running_average_is_that_of_torch():
 
 def test_mixing_draws_every_partner_once_and_shares_from_the_beta_distribution():
     generator = torch.Generator().manual_seed(0)
-    drawn = [train.mixing(8, 0.5, generator) for _ in range(4000)]
+    drawn = [augment.mixing(8, 0.5, generator) for _ in range(4000)]
     assert all(sorted(partners.tolist()) == list(range(8)) for _, partners in drawn)
     shares = np.array([share for share, _ in drawn])
     assert shares.mean() == pytest.approx(0.5, abs=0.02)
@@ -123,7 +123,9 @@ def test_mixing_draws_every_partner_once_and_shares_from_the_beta_distribution()
 def test_another_pace_keeps_both_ends_and_the_order_and_moves_the_middle_by_its_share():
     frames = np.arange(33, dtype=np.uint8)[None, :, None, None].repeat(64, axis=0) * np.ones((1, 1, 2, 2), np.uint8)
     paced = (
-        train.augmented(frames, Preprocess(0.0, 1 / 255), config.Augment(pace=0.25), torch.Generator().manual_seed(0))[:, :, 0, 0, 0].numpy().round()
+        augment.augmented(frames, Preprocess(0.0, 1 / 255), config.Augment(pace=0.25), torch.Generator().manual_seed(0))[:, :, 0, 0, 0]
+        .numpy()
+        .round()
     )
     assert (paced[:, 0] == 0).all()
     assert (paced[:, -1] == 32).all()
@@ -138,8 +140,8 @@ def test_a_moving_square_is_learnt(clips, tmp_path):
     settings = config.Train(epochs=10, batch=8, patience=10, dropout=0, learning_rate=5e-3)
     net, trained = fit(clips, tmp_path, settings=settings)
     nn.ModuleDict({"extractor": net.extractor, "predictor": net.predictor}).load_state_dict(trained.best)
-    logits = train.predict(net, clips.frames[FOLD.test], Preprocess(0.2, 0.2))
-    assert train.accuracy(logits, clips.labels[FOLD.test]) == 1.0
+    logits = inference.predict(net, clips.frames[FOLD.test], Preprocess(0.2, 0.2))
+    assert inference.accuracy(logits, clips.labels[FOLD.test]) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -153,15 +155,15 @@ def test_a_moving_square_is_learnt(clips, tmp_path):
     ],
 )
 def test_the_best_epoch_is_the_latest_within_a_standard_error_of_the_highest(accuracies, clips, best):
-    assert train.best_epoch(accuracies, clips) == best
+    assert optimise.best_epoch(accuracies, clips) == best
 
 
 def test_the_best_state_is_that_of_the_best_epoch(clips, tmp_path):
     net, trained = fit(clips, tmp_path)
     both = nn.ModuleDict({"extractor": net.extractor, "predictor": net.predictor})
     both.load_state_dict(trained.best)
-    logits = train.predict(net, clips.frames[FOLD.validation], Preprocess(0.2, 0.2))
-    assert train.accuracy(logits, clips.labels[FOLD.validation]) == trained.history.validation_accuracy[trained.history.best_epoch]
+    logits = inference.predict(net, clips.frames[FOLD.validation], Preprocess(0.2, 0.2))
+    assert inference.accuracy(logits, clips.labels[FOLD.validation]) == trained.history.validation_accuracy[trained.history.best_epoch]
 
 
 def test_training_stops_when_patience_runs_out(clips, tmp_path):
@@ -172,9 +174,9 @@ def test_training_stops_when_patience_runs_out(clips, tmp_path):
 
 def test_a_finished_training_reads_back_as_it_was(clips, tmp_path):
     _, trained = fit(clips, tmp_path)
-    assert train.load_trained(tmp_path / "t") is None
-    train.save_trained(trained, tmp_path / "t")
-    again = train.load_trained(tmp_path / "t")
+    assert optimise.load_trained(tmp_path / "t") is None
+    optimise.save_trained(trained, tmp_path / "t")
+    again = optimise.load_trained(tmp_path / "t")
     assert again.history == trained.history
     assert all(torch.equal(again.best[name], trained.best[name]) for name in trained.best)
 
@@ -182,19 +184,21 @@ def test_a_finished_training_reads_back_as_it_was(clips, tmp_path):
 def test_cached_features_are_the_extractors(clips, tmp_path):
     net = network()
     preprocess = Preprocess(0.2, 0.2)
-    cached = train.cache_features(net.extractor, clips, FOLD, preprocess, config.Augment(shift=0.1), 3, 0, tmp_path)
+    cached = inference.cache_features(net.extractor, clips, FOLD, preprocess, config.Augment(shift=0.1), 3, 0, tmp_path)
     assert cached.train.shape == (3 * 32, 4, 256 * 2 * 2)
     net.extractor.eval()
     with torch.no_grad():
-        expected = train.features_of(net.extractor, torch.from_numpy(preprocess(clips.frames[FOLD.train])))
+        expected = inference.features_of(net.extractor, torch.from_numpy(preprocess(clips.frames[FOLD.train])))
     np.testing.assert_allclose(cached.train[:32], expected, atol=2e-3, rtol=2e-3)
     assert not np.allclose(cached.train[32:64], expected, atol=1e-2)
-    np.testing.assert_allclose(train.logits_of(net.predictor, cached.train[:32]), train.predict(net, clips.frames[FOLD.train], preprocess), atol=1e-2)
+    np.testing.assert_allclose(
+        inference.logits_of(net.predictor, cached.train[:32]), inference.predict(net, clips.frames[FOLD.train], preprocess), atol=1e-2
+    )
 
 
 def test_a_predictor_learns_from_cached_features(clips, tmp_path):
     net = network()
-    cached = train.cache_features(net.extractor, clips, FOLD, Preprocess(0.2, 0.2), config.Augment(shift=0.05), 2, 0, tmp_path)
+    cached = inference.cache_features(net.extractor, clips, FOLD, Preprocess(0.2, 0.2), config.Augment(shift=0.05), 2, 0, tmp_path)
     labels = torch.from_numpy(cached.train_labels)
     settings = config.FineTune(epochs=15, batch=8, patience=15, learning_rate=5e-3)
     trained = train.fit_predictor(
@@ -206,7 +210,7 @@ def test_a_predictor_learns_from_cached_features(clips, tmp_path):
 def test_timing_an_epoch_leaves_the_predictor_alone(clips, tmp_path):
     net = network()
     before = {name: tensor.clone() for name, tensor in net.predictor.state_dict().items()}
-    cached = train.cache_features(net.extractor, clips, FOLD, Preprocess(0.2, 0.2), config.Augment(), 1, 0, tmp_path)
+    cached = inference.cache_features(net.extractor, clips, FOLD, Preprocess(0.2, 0.2), config.Augment(), 1, 0, tmp_path)
     assert train.predictor_epoch_s(net.predictor, cached, config.FineTune(), 0) > 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.predictor.state_dict().items())
 
@@ -214,8 +218,8 @@ def test_timing_an_epoch_leaves_the_predictor_alone(clips, tmp_path):
 def test_no_augmentation_is_the_plain_picture_and_a_flip_mirrors_whole_clips(clips):
     frames = clips.frames[:16]
     plain = Preprocess(0.0, 1.0)
-    assert torch.equal(train.augmented(frames, plain, config.Augment(), torch.Generator()), torch.from_numpy(plain(frames)))
-    flipped = train.augmented(frames, plain, config.Augment(flip=True), torch.Generator().manual_seed(1)).numpy()
+    assert torch.equal(augment.augmented(frames, plain, config.Augment(), torch.Generator()), torch.from_numpy(plain(frames)))
+    flipped = augment.augmented(frames, plain, config.Augment(flip=True), torch.Generator().manual_seed(1)).numpy()
     straight = plain(frames)
     mirrored = straight[..., ::-1]
     kinds = [("straight" if np.allclose(f, s, atol=0.01) else "mirrored" if np.allclose(f, m, atol=0.01) else "neither")
@@ -231,7 +235,7 @@ def test_class_weights_are_one_on_average_and_zero_for_an_absent_class():
 @pytest.mark.parametrize("name", zoo.ZOO)
 def test_every_zoo_model_runs_and_learns(name):
     net = zoo.build(config.Model(zoo=name, hidden=4), channels=2, size=32, frames=2, classes=3, dropout=0, seed=0)
-    logits = train.forward(net, torch.rand(2, 2, 2, 32, 32))
+    logits = inference.forward(net, torch.rand(2, 2, 2, 32, 32))
     assert logits.shape == (2, 3)
     logits.sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.predictor.parameters())
@@ -245,7 +249,7 @@ def test_the_default_model_is_as_large_as_documented():
 
 def test_features_are_flattened_channels_last():
     feature_map = torch.arange(24).reshape(1, 2, 3, 4)  # (N, c, h, w)
-    assert train.flatten(feature_map)[0, :4].tolist() == [0, 12, 1, 13]
+    assert extractor.flatten(feature_map)[0, :4].tolist() == [0, 12, 1, 13]
 
 
 def test_an_unknown_zoo_model_names_its_neighbour():

@@ -32,10 +32,7 @@ def tensorize(
     The copy is initialised (`step.start`), not trained.
     raises: ShapeError for ranks or factors that do not fit, ModelError for an LSTM that cannot be put into this form
     """
-    name, lstm = only_lstm(predictor)
-    if isinstance(lstm, TTLSTM):
-        raise ModelError(f"the predictor's LSTM {name!r} is in tensor-train form already")
-    check_supported(lstm)
+    name, lstm = dense_lstm(predictor)
 
     def loss_of(trains: Shapes) -> float:
         return validation_loss(replaced(copy.deepcopy(predictor), name, TTLSTM.from_dense(lstm, *trains)))
@@ -51,6 +48,15 @@ def tensorize(
         layer = TTLSTM(lstm.input_size, lstm.hidden_size, input_shape, hidden_shape, bias=bool(lstm.bias), batch_first=lstm.batch_first)
         layer.to(lstm.get_parameter("weight_ih_l0").device)
     return replaced(copy.deepcopy(predictor), name, layer)
+
+
+def dense_lstm(predictor: nn.Module) -> tuple[str, nn.LSTM]:
+    """The one LSTM that a train can stand in for. raises: ModelError"""
+    name, lstm = only_lstm(predictor)
+    if isinstance(lstm, TTLSTM):
+        raise ModelError(f"the predictor's LSTM {name!r} is in tensor-train form already")
+    check_supported(lstm)
+    return name, lstm
 
 
 def shapes(step: TensorTrain, lstm: nn.LSTM, channels: int, loss_of: Callable[[Shapes], float] | None = None) -> Shapes:

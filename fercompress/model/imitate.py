@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fercompress import config
-from fercompress.model.train import EpochDone, Trained, accuracy, augmented, features_of, logits_of, optimise
+from fercompress.model.augment import augmented
+from fercompress.model.inference import accuracy, evaluating, features_of, logits_of
+from fercompress.model.optimise import EpochDone, Trained, optimise
 from fercompress.model.zoo import Network
 from fercompress.records import Clips, Float32, Fold, Int64, Preprocess, UInt8
 
@@ -56,14 +58,9 @@ def fit_extractor(
 
 def plain_features(extractor: nn.Module, frames: UInt8, preprocess: Preprocess, batch: int = 64) -> Float32:
     """uint8 (N, T, H, W) -> float32 (N, T, D), in evaluation mode and without augmentation."""
-    was_training = extractor.training
-    extractor.eval()
-    try:
-        with torch.inference_mode():
-            parts = [
-                features_of(extractor, torch.from_numpy(preprocess(frames[start : start + batch])).clone()).numpy()
-                for start in range(0, len(frames), batch)
-            ]
-    finally:
-        extractor.train(was_training)
+    with evaluating(extractor), torch.inference_mode():
+        parts = [
+            features_of(extractor, torch.from_numpy(preprocess(frames[start : start + batch])).clone()).numpy()
+            for start in range(0, len(frames), batch)
+        ]
     return np.concatenate(parts)
