@@ -31,9 +31,12 @@ def fit_extractor(
     teacher.extractor.eval()
     teacher.predictor.eval()
     frozen = [parameter for parameter in (*teacher.extractor.parameters(), *teacher.predictor.parameters()) if parameter.requires_grad]
+    norms = [layer for layer in student.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def batch_loss(rows: Int64, generator: torch.Generator) -> Tensor:
+        for layer in norms:
+            layer.eval()  # the teacher's running figures hold for its stand-in; a batch's own would move the start away from them
         frames = augmented(clips.frames[rows], preprocess, settings.augment, generator)
         with torch.no_grad():
             target = features_of(teacher.extractor, frames)
