@@ -115,7 +115,7 @@ class FineTune(Section):
     distill: Share = 0.5  # weight of the teacher's soft labels; the rest is the labels' cross-entropy
     temperature: Annotated[float, Field(gt=0)] = 3.0
     match_states: Annotated[float, Field(ge=0)] = 0.0  # weight of the squared distance to the teacher's hidden states, where sizes agree
-    extractor_epochs: Annotated[int, Field(ge=1)] = 6  # for an extractor that learns to give the teacher's features (low-rank, quantization-aware)
+    extractor_epochs: Annotated[int, Field(ge=1)] = 3  # for an extractor that learns to give the teacher's features (low-rank, quantization-aware)
     copies: Annotated[int, Field(ge=1, le=64)] = 1  # augmented copies of every training clip in the feature cache, the plain one included
 
 
