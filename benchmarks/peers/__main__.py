@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import random
@@ -29,7 +30,9 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEX
 @click.option("--only", multiple=True, metavar="TEXT", help="Rows whose group and name hold this text; may be given several times.")
 @click.option("--missing", is_flag=True, help="Keep what is in the file with the same versions, shapes and source.")
 @click.option("--quick", is_flag=True, help="Six rounds each: a look, not a result.")
-@click.option("--cap", "cap_s", type=float, default=rounds.Limits.cap_s, show_default=True, metavar="SECONDS", help="Longest time for a row's rounds.")
+@click.option(
+    "--cap", "cap_s", type=float, default=rounds.Limits.cap_s, show_default=True, metavar="SECONDS", help="Longest time for a row's rounds."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the rounds' order.")
 @click.option("--render", "render_only", is_flag=True, help="Write the table and the picture anew from the file; measure nothing.")
 @click.option(
@@ -80,6 +83,7 @@ def _measure(row: Row, keys: Sequence[str], limits: rounds.Limits, seed: int, te
             contest = row.contest()
     except NotAvailableError as error:
         return [entries_of.not_available(row, goal, str(error), key) for goal, key in zip(row.goals, keys, strict=True)]
+    limits = dataclasses.replace(limits, least=min(limits.least, row.least_rounds))
     with tell.stage(label, total=limits.most) as bar:
         samples = {name: rounds.timed(call) if contest.unit == "ns" else call for name, call in contest.calls.items()}
         taken = rounds.run(samples, row.ours, limits, random.Random(seed), done=bar.done)
@@ -110,5 +114,5 @@ def _versions(entries: Sequence[Entry]) -> str:
 
 if __name__ == "__main__":
     if any(os.environ.get(name) != "1" for name in _THREADS):
-        os.execve(sys.executable, [sys.executable, "-m", "peers", *sys.argv[1:]], {**os.environ, **dict.fromkeys(_THREADS, "1")})
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **dict.fromkeys(_THREADS, "1")})
     main(prog_name="python -m peers")

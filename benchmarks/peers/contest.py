@@ -73,6 +73,7 @@ class Row:
     packages: tuple[str, ...]
     prepare: Callable[..., Contest]
     note: str = ""
+    least_rounds: int = 12
 
     def contest(self) -> Contest:
         """Prepared from the shape and checked. raises: NotAvailableError, ComparabilityError"""

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import tensorly
 import torch
-from fercompress.tt import cores as train
-from fercompress.tt.decompose import tt_svd
-from fercompress.tt.shape import TTShape
 from tensorly.decomposition import tensor_train_matrix
 from torch import Tensor
 
+from fercompress.tt import cores as train
+from fercompress.tt.decompose import tt_svd
+from fercompress.tt.shape import TTShape
 from peers.contest import Contest, Difference
 
 OURS, TENSORLY = "fercompress tt_svd", "tensorly tensor_train_matrix"

@@ -12,11 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import fercompress
 import numpy as np
+
+import fercompress
 from fercompress.errors import ResultsError
 from fercompress.records import digest
-
 from peers.contest import Contest, Goal, Row
 from peers.rounds import Round, ratio
 
@@ -86,7 +86,7 @@ def measured(row: Row, goal: Goal, contest: Contest, rounds: Sequence[Round], en
         "ours_median": float(np.median([taken[row.ours] for taken in rounds])),
         "peer_median": float(np.median([taken[peer] for taken in rounds])),
         "samples": {name: [float(f"{taken[name]:.6g}") for taken in rounds] for name in (row.ours, peer)},
-        "differences": {name: asdict(difference) for name, difference in contest.differences.items()},
+        "differences": {name: asdict(difference) for name, difference in contest.differences.items() if name in (row.ours, *present)},
         "facts": dict(contest.facts),
     }
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
+
 from fercompress.errors import AgentError
 from fercompress.tt import shape as tt_shape
 from fercompress.tt.layers import TTLSTM
-from torch import nn
-
 from peers import training
 from peers.contest import Contest
 
@@ -29,7 +29,8 @@ def contest(features: int, hidden: int, rank: int, last: int, frames: int, batch
 
 
 def _sample(arguments: list[str]) -> int:
-    done = subprocess.run([sys.executable, "-m", "peers.memory", *arguments], capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    command = [sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", "peers.memory", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
     if done.returncode:
         raise AgentError(f"peers.memory {' '.join(arguments)} failed with exit code {done.returncode}: {done.stderr[-500:]}")
     return int(done.stdout)

@@ -12,6 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+from torch import nn
+from torch.nn import functional
+
 from fercompress.compress.quantize import predictor_rewrite, rounded_cores, this_cpu_bits
 from fercompress.export.onnx_file import predictor_model
 from fercompress.export.runtime import session
@@ -19,11 +24,6 @@ from fercompress.model.predictor import LstmPredictor
 from fercompress.tt import shape as tt_shape
 from fercompress.tt.layers import TTLSTM, replaced
 from fercompress.tt.shape import TTShape
-from onnxruntime.quantization import QuantType, quantize_dynamic
-from onnxruntime.quantization.quant_utils import add_pre_process_metadata
-from torch import nn
-from torch.nn import functional
-
 from peers.contest import Contest, Difference, NotAvailableError
 
 Features = npt.NDArray[np.float32]
@@ -152,9 +152,7 @@ def _agreement(
             found = _probabilities(run(clip))
             largest[name].extend(np.abs(found - truth).max(1).tolist())
             flips[name] += int((found.argmax(1) != truth.argmax(1)).sum())
-    facts = {
-        name: {"clips": seen, "mean": float(np.mean(values)), "largest": max(values), "flips": flips[name]} for name, values in largest.items()
-    }
+    facts = {name: {"clips": seen, "mean": float(np.mean(values)), "largest": max(values), "flips": flips[name]} for name, values in largest.items()}
     facts[OURS]["goal"] = "met" if facts[OURS]["mean"] <= AGREEMENT_GOAL else "missed"
     quantity = "mean over clips of the largest difference of a class probability from the fp32 TT predictor"
     differences = {name: Difference(quantity, float(np.mean(values)), _ALLOWED[name]) for name, values in largest.items()}

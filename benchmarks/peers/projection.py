@@ -12,18 +12,18 @@ from typing import Any
 
 import tensorly
 import torch
-from fercompress.tt import cores as train
-from fercompress.tt.shape import TTShape
 from torch import Tensor, nn
 
+from fercompress.tt import cores as train
+from fercompress.tt.shape import TTShape
 from peers.contest import Contest, Difference, NotAvailableError
 
 OURS = "fercompress TTLinear"
 COTENGRA = ("cotengra, least flops", "cotengra, least writes", "cotengra, both")
 OTHERS = ("opt_einsum", "tensorly-torch, factorized", "tensorly-torch, reconstructed", "tntorch", "torchTT", "TensorNetwork")
 ABSENT = {
-    "t3nsor": "neither on PyPI nor maintained: it installs from its repository only",
-    "t3f": "needs TensorFlow 1 or 2, which does not share torch's threads or tensors",
+    "t3nsor": "not on PyPI: it installs from its repository only",
+    "t3f": "its cores are TensorFlow variables: it cannot be given the same tensors",
 }
 DENSE = "torch linear, merged"
 
@@ -84,7 +84,7 @@ def _backward(project: Projection, parameters: Sequence[Tensor], x: Tensor, upst
 
 
 def _ours(cores: list[Tensor], learns: bool) -> tuple[Projection, list[Tensor]]:
-    from fercompress.tt.linear import TTLinear
+    from fercompress.tt.linear import TTLinear  # here, so that a version without it still runs the other rows
 
     shape = train.shape_of(cores)
     dense = nn.Linear(shape.columns, shape.rows, bias=False)
@@ -193,9 +193,7 @@ def _tensornetwork(cores: list[Tensor], learns: bool) -> tuple[Projection, list[
     d = len(cores)
     tensors = [core.contiguous().requires_grad_(learns) for core in _squeezed(cores)]
     bonds, ins = list(range(1, d)), list(range(d, 2 * d))
-    indices = [[-1, *ins]]
-    for k in range(d):
-        indices.append([*bonds[k - 1 : k if k else 0], -2 - k, ins[k], *bonds[k : k + 1]])
+    indices = [[-1, *ins], *([*bonds[k - 1 : k if k else 0], -2 - k, ins[k], *bonds[k : k + 1]] for k in range(d))]
 
     def project(x: Tensor) -> Tensor:
         y: Tensor = tensornetwork.ncon([x.reshape(-1, *shape.inputs), *tensors], indices, backend="pytorch")

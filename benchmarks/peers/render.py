@@ -25,8 +25,9 @@ def markdown(entries: Sequence[Entry], circumstances: Mapping[str, Any]) -> str:
     lines = [
         "# fercompress against its peers",
         "",
-        "A ratio above 1 means that ours needs less (time, or bytes for memory). One thread; contestants interleaved in mirrored rounds of random order;",
-        "ratio: median of the rounds' paired ratios, with its 95 % interval. ✓ the whole interval reaches the goal, ✗ none of it does, ? it holds the goal.",
+        "A ratio above 1 means that ours needs less (time, or bytes for memory). One thread; contestants interleaved in mirrored rounds of",
+        "random order; ratio: median of the rounds' paired ratios, with its 95 % interval.",
+        "✓ the whole interval reaches the goal, ✗ none of it does, ? it holds the goal.",
         "",
         *(f"* {name}: {value}" for name, value in circumstances.items()),
     ]
@@ -95,8 +96,8 @@ def _facts(entries: Sequence[Entry]) -> list[str]:
         for contestant, agreement in agreements.items():
             goal = f" (goal: at most {AGREEMENT_GOAL:g}, {agreement['goal']})" if "goal" in agreement else ""
             lines.append(
-                f"* {name}, {contestant}: largest class probability difference of a clip from the fp32 TT predictor: {agreement['mean']:.2g} in the mean "
-                f"over {agreement['clips']} clips{goal}, {agreement['largest']:.2g} at most; {agreement['flips']} labels flipped."
+                f"* {name}, {contestant}: largest class probability difference of a clip from the fp32 TT predictor: {agreement['mean']:.2g} "
+                f"in the mean over {agreement['clips']} clips{goal}, {agreement['largest']:.2g} at most; {agreement['flips']} labels flipped."
             )
         if entry["note"]:
             lines.append(f"* {name}: {entry['note']}.")

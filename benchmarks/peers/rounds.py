@@ -27,7 +27,7 @@ _SAMPLE_S = 0.02
 
 @dataclass(frozen=True)
 class Limits:
-    """When a comparison ends: after `least` rounds, as soon as every interval's half-width is `half_width` or less, or after `most` rounds or `cap_s`.
+    """When a comparison ends: from `least` rounds on as soon as no interval's half-width is above `half_width`, at `most` rounds, or after `cap_s`.
 
     The cap never ends it below six rounds, which an interval of 95 % needs.
     """
@@ -62,13 +62,10 @@ class _Timed:
     def __init__(self, call: Callable[[], object]) -> None:
         self._call = call
 
-    def extract(self, frame: object) -> object:
-        raise AssertionError("a call has no frames")
-
-    def join(self, features: object) -> None:
+    def join(self, _features: object) -> None:
         return None
 
-    def predict(self, joined: object) -> None:
+    def predict(self, _joined: object) -> None:
         self._call()
 
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from fercompress.model.predictor import LstmPredictor
-from fercompress.tt import shape as tt_shape
-from fercompress.tt.layers import TTLSTM
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fercompress.model.predictor import LstmPredictor
+from fercompress.tt import shape as tt_shape
+from fercompress.tt.layers import TTLSTM
 from peers.contest import Contest, Difference
 
 OURS, PLAIN = "fercompress TTLSTM", "torch nn.LSTM"
@@ -138,7 +138,6 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, upstream: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         gates, states, cells, squashed, w_hh = context.saved_tensors
-        hidden = w_hh.shape[1]
         gradient = torch.empty_like(gates)
         dh, dc = torch.zeros_like(states[0]), torch.zeros_like(states[0])
         for t in range(len(gates) - 1, -1, -1):
