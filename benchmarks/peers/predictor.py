@@ -73,7 +73,7 @@ def _network(shape: TTShape, hidden: int, frames: int) -> Any:
     network: Any = LstmPredictor(hidden, hidden, CLASSES)
     network.lstm = TTLSTM(shape.columns, hidden, shape, None, batch_first=True)
     network.eval()
-    clips = clip_features(_FIT_CLIPS, frames, shape.columns, 1, seed=2)
+    clips = clip_features(_FIT_CLIPS, frames, shape.columns, _FIT_CLIPS // CLASSES, seed=2)
     with torch.inference_mode():
         states = torch.cat([network.lstm(torch.from_numpy(clip))[0][:, -1] for clip in clips])
     states, labels = states.clone(), torch.arange(_FIT_CLIPS) % CLASSES

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import string
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -178,7 +179,9 @@ def _tntorch(cores: list[Tensor], learns: bool) -> tuple[Projection, list[Tensor
 
 
 def _torchtt(cores: list[Tensor], learns: bool) -> tuple[Projection, list[Tensor]]:
-    torchtt = importlib.import_module("torchtt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on import it says, five times, that its C++ solvers are absent: a product needs none of them
+        torchtt = importlib.import_module("torchtt")
     shape = train.shape_of(cores)
     layer = torchtt.nn.LinearLayerTT(list(shape.inputs), list(shape.outputs), list(shape.ranks))
     layer.cores = nn.ParameterList(cores)
@@ -192,7 +195,8 @@ def _tensornetwork(cores: list[Tensor], learns: bool) -> tuple[Projection, list[
     shape = train.shape_of(cores)
     d = len(cores)
     tensors = [core.contiguous().requires_grad_(learns) for core in _squeezed(cores)]
-    bonds, ins = list(range(1, d)), list(range(d, 2 * d))
+    # Contracted in the order of the labels: the input with the first core, the result with the next one, and so on.
+    ins, bonds = list(range(1, 2 * d, 2)), list(range(2, 2 * d, 2))
     indices = [[-1, *ins], *([*bonds[k - 1 : k if k else 0], -2 - k, ins[k], *bonds[k : k + 1]] for k in range(d))]
 
     def project(x: Tensor) -> Tensor:

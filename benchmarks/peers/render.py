@@ -128,13 +128,16 @@ def picture(entries: Sequence[Entry], path: Path) -> None:
             axes.plot([entry["ratio"] for entry in chosen], [len(single)] * len(chosen), "o", color=colour, markersize=4, alpha=0.5)
         labels.append(f"{GRID}: {len(grid)} sizes against the faster of onnxruntime's fp32 and int8 LSTM")
     axes.set_yticks(range(len(labels)), labels, fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.axvline(1, color="#999999", linewidth=0.8)
     axes.grid(axis="x", color="#e5e5e5")
     axes.set_axisbelow(True)
-    axes.set_xlabel("times better than the peer, one thread (point: median ratio, line: 95 % interval, bar: goal)")
+    axes.set_xlabel("times better than the peer, one thread\npoint: median ratio; line: 95 % interval; bar: goal", fontsize=9)
+    for word in ("met", "inconclusive", "missed"):
+        axes.plot([], [], "o", color=_COLOURS[word], label=f"goal {word}" if word != "inconclusive" else "goal within the interval")
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     figure.savefig(path, dpi=130)
