@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from fercompress.export import runtime
+from fercompress.export.session import session
 
 OPSET = 17
 # What is tested. 11 is what the RK3399Pro's converter reads.
@@ -67,14 +67,13 @@ class Builder:
     def reshape(self, tensor: str, *shape: int) -> str:
         return self.op("Reshape", tensor, self.integers(*shape))
 
-    def split(self, tensor: str, lengths: Sequence[int], axis: int = 0) -> list[str]:
-        """The parts of a tensor along an axis; one part is the tensor itself."""
+    def split(self, tensor: str, lengths: Sequence[int]) -> list[str]:
+        """The parts of a tensor along its first axis; one part is the tensor itself."""
         if len(lengths) == 1:
             return [tensor]
-        axes = {"axis": axis} if axis else {}
         if self.opset < 13:
-            return self.ops(len(lengths), "Split", tensor, split=list(lengths), **axes)
-        return self.ops(len(lengths), "Split", tensor, self.integers(*lengths), **axes)
+            return self.ops(len(lengths), "Split", tensor, split=list(lengths))
+        return self.ops(len(lengths), "Split", tensor, self.integers(*lengths))
 
     def squeeze(self, tensor: str, axis: int) -> str:
         return self.op("Squeeze", tensor, axes=[axis]) if self.opset < 13 else self.op("Squeeze", tensor, self.integers(axis))
@@ -91,14 +90,13 @@ class Builder:
         wanted = list(dict.fromkeys(names))
         outputs = [onnx.ValueInfoProto(name=name) for name in wanted]
         graph = onnx.GraphProto(name="g", node=self.nodes, initializer=self.initializers, output=outputs)
-        # The opset of the file may lack what is computed here: it never sees it.
-        opsets = [helper.make_opsetid("", max(self.opset, 13))]
+        opsets = [helper.make_opsetid("", self.opset)]
         model = onnx.ModelProto(ir_version=8, graph=graph, opset_import=opsets)
         inferred = onnx.shape_inference.infer_shapes(model)
         types = {value.name: value for value in inferred.graph.value_info}
         del model.graph.output[:]
         model.graph.output.extend(types.get(name, onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)) for name in wanted)
-        values = runtime.session(model.SerializeToString()).run(wanted, {})
+        values = session(model.SerializeToString()).run(wanted, {})
         self.nodes, self.initializers = [], []
         self._shapes, self._numbers = {}, {}
         return {name: self.constant(value) for name, value in zip(wanted, values, strict=True)}

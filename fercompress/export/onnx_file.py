@@ -45,7 +45,7 @@ def predictor_model(
     # The exporter sees a dense LSTM; its operator is then fed from the cores, and the dense weights are dropped as unread.
     dense = lstm.to_dense()
     model = _traced(replaced(copy.deepcopy(predictor), name, dense), example, "features", "logits", opset)
-    _feed_from_cores(model, copy.deepcopy(lstm).cpu(), execution, opset, batch)
+    _feed_from_cores(model, copy.deepcopy(lstm).cpu(), execution, opset, (frames, batch))
     return tidy(model)
 
 
@@ -76,8 +76,8 @@ def _traced(module: nn.Module, example: Tensor, input_name: str, output_name: st
     return onnx.load_from_string(buffer.getvalue())
 
 
-def _feed_from_cores(model: onnx.ModelProto, layer: TTLSTM, execution: str | None, opset: int, batch: int) -> None:
-    """Replace the dense LSTM operator by one whose weights are computed from the layer's cores."""
+def _feed_from_cores(model: onnx.ModelProto, layer: TTLSTM, execution: str | None, opset: int, lengths: tuple[int, int]) -> None:
+    """Replace the dense LSTM operator by one whose weights are computed from the layer's cores. lengths: steps and batch"""
     graph = model.graph
     drop_zero_states(graph)
     last_states(graph, opset)
@@ -86,7 +86,7 @@ def _feed_from_cores(model: onnx.ModelProto, layer: TTLSTM, execution: str | Non
     if len(places) != 1:
         raise ModelError(f"the predictor calls its LSTM {len(places)} times for one clip: exactly one call can be exported")
     place = places[0]
-    nodes, initializers = lstm_nodes(layer, graph.node[place], execution, opset=opset, batch=batch)
+    nodes, initializers = lstm_nodes(layer, graph.node[place], execution, steps=lengths[0], batch=lengths[1], opset=opset)
     graph.initializer.extend(initializers)
     after = list(graph.node)[place + 1 :]
     del graph.node[place:]

@@ -28,11 +28,12 @@ _FOLDABLE_FROM = 13
 
 
 def lstm_nodes(
-    layer: TTLSTM, dense: onnx.NodeProto, execution: str | None = None, *, opset: int = OPSET, batch: int = 1
+    layer: TTLSTM, dense: onnx.NodeProto, execution: str | None = None, *, steps: int, opset: int = OPSET, batch: int = 1
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """The nodes and constants that stand in for `dense`, the LSTM operator of the layer's dense twin: same sequence, initial state and outputs.
 
     execution: one of `EXECUTIONS`; None: "asymmetric" where the input train is, else "dense"
+    steps, batch: of the sequence
     raises: ModelError for an execution that the layer's train does not allow
     """
     train = layer.input if isinstance(layer.input, TTWeight) else None
@@ -44,8 +45,8 @@ def lstm_nodes(
         stored = "a dense matrix" if train is None else f"a train of outputs {train.shape.outputs}"
         needs = "an asymmetric train" if execution == "asymmetric" else "a train of two cores at least"
         raise ModelError(f"execution {execution!r} needs {needs}, but the layer's input-to-hidden matrix is {stored}: choose 'dense'")
-    build = Builder("tt_", opset)
     plain = opset < _FOLDABLE_FROM
+    build = Builder("tt_", OPSET if plain else opset)
     int8 = layer.quantized and not plain
     matrix, hidden_matrix, bias = matrices(build, layer)
     size = layer.hidden_size
@@ -70,23 +71,26 @@ def lstm_nodes(
         if w:
             w, w_scale = _int8(build, w, layer.kernel_bits)
     if plain:
+        # The file never sees what led here, so that its opset may lack it.
         fixed = build.folded([name for name in (*projections, w, r, bias) if name])
         projections = [fixed[name] for name in projections]
         w, r, bias = (fixed.get(name, "") for name in (w, r, bias))
+        build.opset = opset
 
     sequence, *_, state_h, state_c = [*dense.input, "", "", ""][:7]
-    if cut is not None:
-        sequence = onnx_two_gemm.projected(build, sequence, projections, cut, bias, size, matrix.ordered)
-        recurrence(build, sequence, (r, r_scale), (state_h, state_c), list(dense.output), size, batch)
-        return build.nodes, build.initializers
-    if execution == "asymmetric":
-        outer = layer.input_size // matrix.inputs[-1]
-        sequence = build.op("MatMul", build.reshape(sequence, 0, 0, outer, matrix.inputs[-1]), projections[0])
-        sequence = build.reshape(sequence, 0, 0, outer * matrix.ranks[-2])
     # The operator wants a second bias, which is zero.
     bias = bias and build.op("Pad", build.reshape(bias, 1, 4 * size), build.integers(0, 0, 0, 4 * size))
-    build.nodes.append(lstm_operator(build, (sequence, w, r, bias, state_h, state_c), (w_scale, r_scale), list(dense.output), size))
-    return build.nodes, build.initializers
+    outputs, state = list(dense.output), (state_h, state_c)
+    if cut is not None:
+        sums = onnx_two_gemm.projected(build, sequence, projections, cut, size, matrix.ordered)
+        node = recurrence(build, sums, steps, batch, (r, r_scale), bias, state, outputs, size)
+    else:
+        if execution == "asymmetric":
+            outer = layer.input_size // matrix.inputs[-1]
+            sequence = build.op("MatMul", build.reshape(sequence, 0, 0, outer, matrix.inputs[-1]), projections[0])
+            sequence = build.reshape(sequence, 0, 0, outer * matrix.ranks[-2])
+        node = lstm_operator(build, (sequence, w, r, bias, *state), (w_scale, r_scale), outputs, size)
+    return [*build.nodes, node], build.initializers
 
 
 def _weight(build: Builder, matrix: Matrix, size: int, columns: int, by_columns: bool, last: int | None = None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 from fercompress.export.onnx_build import MICROSOFT
 from fercompress.records import digest
 
-RECURRENT = ("LSTM", "DynamicQuantizeLSTM", "Scan")
+RECURRENT = ("LSTM", "DynamicQuantizeLSTM")
 
 
 def ir_version(opset: int) -> int:
@@ -35,7 +35,7 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     last_states(graph, opset)
     drop_unread(graph)
     tidied = onnx.ModelProto(ir_version=ir_version(opset), graph=onnx.GraphProto(name="g"))
-    domains = {node.domain for node in _with_bodies(graph.node)}
+    domains = {node.domain for node in graph.node}
     tidied.opset_import.append(helper.make_opsetid("", opset))
     if MICROSOFT in domains:
         tidied.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
@@ -55,27 +55,6 @@ def opset_of(model: onnx.ModelProto) -> int:
     return next(int(entry.version) for entry in model.opset_import if not entry.domain)
 
 
-def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs that a node runs (a Scan's)."""
-    return (attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH)
-
-
-def reads(node: onnx.NodeProto) -> set[str]:
-    """What a node reads, from outside its bodies."""
-    names = set(node.input)
-    for body in bodies(node):
-        inner = {value.name for value in body.input} | {name for step in body.node for name in step.output}
-        names |= {name for step in body.node for name in reads(step)} - inner
-    return names - {""}
-
-
-def _with_bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    for node in nodes:
-        yield node
-        for body in bodies(node):
-            yield from _with_bodies(body.node)
-
-
 def _short(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
     """int64 as variable-length numbers, the rest as raw data, whatever the tensor was."""
     value = numpy_helper.to_array(tensor)
@@ -91,12 +70,6 @@ def _renamed(node: onnx.NodeProto, names: dict[str, str]) -> onnx.NodeProto:
     short.attribute.extend(sorted((attribute for attribute in node.attribute if not _default(node, attribute)), key=lambda attribute: attribute.name))
     for attribute in short.attribute:
         attribute.doc_string = ""
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            for value in itertools.chain(attribute.g.input, attribute.g.output):
-                value.name = names[value.name]
-            steps = [_renamed(step, names) for step in attribute.g.node]
-            del attribute.g.node[:]
-            attribute.g.node.extend(steps)
     return short
 
 
@@ -111,19 +84,10 @@ def _short_names(graph: onnx.GraphProto) -> dict[str, str]:
     names = {"": "", **{name: name for name in kept}}
     letters = string.ascii_letters
     fresh = (name for length in itertools.count(1) for name in map("".join, itertools.product(letters, repeat=length)) if name not in kept)
-
-    def collect(nodes: Iterable[onnx.NodeProto]) -> None:
-        for node in nodes:
-            for name in itertools.chain(node.input, node.output):
-                if name not in names:
-                    names[name] = next(fresh)
-            for body in bodies(node):
-                for value in itertools.chain(body.input, body.output):
-                    if value.name not in names:
-                        names[value.name] = next(fresh)
-                collect(body.node)
-
-    collect(graph.node)
+    for node in graph.node:
+        for name in itertools.chain(node.input, node.output):
+            if name not in names:
+                names[name] = next(fresh)
     return names
 
 
@@ -144,7 +108,7 @@ def _constants_aside(graph: onnx.GraphProto) -> None:
         key = (tensor.data_type, tuple(tensor.dims), numpy_helper.to_array(tensor).tobytes())
         if tensor.name not in outputs:
             same[tensor.name] = firsts.setdefault(key, tensor.name)
-    for node in _with_bodies(kept):
+    for node in kept:
         for place, name in enumerate(node.input):
             node.input[place] = same.get(name, name)
     del graph.node[:]
@@ -168,7 +132,7 @@ def drop_zero_states(graph: onnx.GraphProto) -> None:
         return (node.op_type == "Concat" and all(map(zero, node.input))) or (node.op_type in ("Expand", "Identity") and zero(node.input[0]))
 
     for node in graph.node:
-        if node.op_type in ("LSTM", "DynamicQuantizeLSTM") and len(node.input) > 6 and all(name and zero(name) for name in node.input[5:7]):
+        if node.op_type in RECURRENT and len(node.input) > 6 and all(name and zero(name) for name in node.input[5:7]):
             node.input[5] = node.input[6] = ""
             while not node.input[-1]:
                 node.input.pop()
@@ -190,7 +154,7 @@ def last_states(graph: onnx.GraphProto, opset: int) -> None:
         if axis != 0 or source is None or source.op_type != "Squeeze":
             continue
         lstm = producers.get(source.input[0])
-        if lstm is None or lstm.op_type not in RECURRENT[:2] or lstm.output[0] != source.input[0] or (len(lstm.input) > 4 and lstm.input[4]):
+        if lstm is None or lstm.op_type not in RECURRENT or lstm.output[0] != source.input[0] or (len(lstm.input) > 4 and lstm.input[4]):
             continue
         if any(attribute.name == "direction" and attribute.s != b"forward" for attribute in lstm.attribute):
             continue
@@ -212,13 +176,13 @@ def drop_unread(graph: onnx.GraphProto) -> None:
     for node in reversed(graph.node):
         if read.isdisjoint(node.output):
             continue
-        if node.op_type not in ("Scan", "Split"):  # theirs are not optional
+        if node.op_type != "Split":  # whose outputs are not optional
             for place, name in enumerate(node.output):
                 if name not in read:
                     node.output[place] = ""
             while not node.output[-1]:
                 node.output.pop()
-        read |= reads(node)
+        read.update(node.input)
         kept.append(node)
     del graph.node[:]
     graph.node.extend(reversed(kept))
@@ -241,12 +205,12 @@ def lstm_numbers(model: onnx.ModelProto) -> int:
         node = waiting.pop()
         if not any(node is seen for seen in nodes):
             nodes.append(node)
-            waiting.extend(producers[name] for name in reads(node) if name in producers)
+            waiting.extend(producers[name] for name in node.input if name in producers)
     return _count(nodes, {tensor.name: tensor for tensor in model.graph.initializer})
 
 
 def _count(nodes: Iterable[onnx.NodeProto], initializers: dict[str, onnx.TensorProto]) -> int:
-    tensors = [initializers[name] for name in {name for node in nodes for name in reads(node)} if name in initializers]
+    tensors = [initializers[name] for name in {name for node in nodes for name in node.input} if name in initializers]
     tensors += [attribute.t for node in nodes if node.op_type == "Constant" for attribute in node.attribute if attribute.name == "value"]
     return sum(math.prod(tensor.dims) for tensor in tensors if tensor.data_type != onnx.TensorProto.INT64)
 

@@ -45,14 +45,18 @@ class Cut:
         return products + _WRITE * (between + m1 * m2)
 
 
-def best_cut(shape: TTShape) -> Cut:
-    """The cheapest of all cuts and both orders."""
-    cuts = []
+def cuts(shape: TTShape) -> list[Cut]:
+    """Every cut in both orders."""
+    found = []
     for place, right_first in itertools.product(range(1, len(shape.outputs)), (True, False)):
         outputs = (math.prod(shape.outputs[:place]), math.prod(shape.outputs[place:]))
         inputs = (math.prod(shape.inputs[:place]), math.prod(shape.inputs[place:]))
-        cuts.append(Cut(place, outputs, inputs, shape.ranks[place], right_first))
-    return min(cuts, key=lambda cut: cut.cost)
+        found.append(Cut(place, outputs, inputs, shape.ranks[place], right_first))
+    return found
+
+
+def best_cut(shape: TTShape) -> Cut:
+    return min(cuts(shape), key=lambda cut: cut.cost)
 
 
 def halves(build: Builder, matrix: Matrix, cut: Cut) -> tuple[str, str]:
@@ -69,8 +73,8 @@ def halves(build: Builder, matrix: Matrix, cut: Cut) -> tuple[str, str]:
     )
 
 
-def projected(build: Builder, sequence: str, merged: list[str], cut: Cut, bias: str, size: int, ordered: bool) -> str:
-    """(T, batch, D) -> the sums of all gates, (T, batch, 4H), in ONNX's order, with the bias."""
+def projected(build: Builder, sequence: str, merged: list[str], cut: Cut, size: int, ordered: bool) -> str:
+    """(T, batch, D) -> the sums of all gates, (T, batch, 4H), in ONNX's order, without bias."""
     (m1, _), (n1, n2), rank = cut.outputs, cut.inputs, cut.rank
     sums = build.reshape(sequence, 0, 0, n1, n2)
     if cut.right_first:
@@ -81,5 +85,4 @@ def projected(build: Builder, sequence: str, merged: list[str], cut: Cut, bias: 
         sums = build.op("MatMul", build.reshape(sums, 0, 0, m1, rank * n2), merged[1])
     if not ordered:
         sums = build.op("Gather", build.reshape(sums, 0, 0, 4, size), build.integers(*GATES), axis=2)
-    sums = build.reshape(sums, 0, 0, 4 * size)
-    return build.op("Add", sums, bias) if bias else sums
+    return build.reshape(sums, 0, 0, 4 * size)
