@@ -21,7 +21,7 @@ from torch import nn
 
 from fercompress.errors import BundleError, DiskFullError
 from fercompress.export import onnx_file, packing, runtime
-from fercompress.export.onnx_lstm import OPSET
+from fercompress.export.onnx_build import OPSET
 from fercompress.records import Bundle, Preprocess, Size, UInt8, digest
 from fercompress.tt.layers import TTLSTM
 from fercompress.tt.weights import TTWeight
