@@ -196,11 +196,12 @@ def test_cached_features_are_the_extractors(clips, tmp_path):
     )
 
 
-def test_a_predictor_learns_from_cached_features(clips, tmp_path):
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_a_predictor_learns_from_cached_features(clips, tmp_path, average):
     net = network()
     cached = inference.cache_features(net.extractor, clips, FOLD, Preprocess(0.2, 0.2), config.Augment(shift=0.05), 2, 0, tmp_path)
     labels = torch.from_numpy(cached.train_labels)
-    settings = config.FineTune(epochs=15, batch=8, patience=15, learning_rate=5e-3)
+    settings = config.FineTune(epochs=15, batch=8, patience=15, learning_rate=5e-3, average=average)
     trained = train.fit_predictor(
         net.predictor, cached, settings, lambda logits, _, rows: nn.functional.cross_entropy(logits, labels[rows]), 0, tmp_path / "c", lambda *_: None
     )
