@@ -85,7 +85,11 @@ def record_head(store: Store, the_study: dict) -> None:
     for variant, size in SIZES.items():
         for seed in the_study["seeds"]:
             for fold in TESTS:
-                manifest = {"graph_key": variant, "way": f"way of {variant}", "size": dataclasses.asdict(size), "recipe": RECIPES[variant]}
+                manifest = {
+                    "graph_key": variant, "way": f"way of {variant}", "size": dataclasses.asdict(size), "recipe": RECIPES[variant],
+                    "engine": "onnxruntime", "opset": 17, "made_with": {"torch": "2"}, "layers": [],
+                    "files": {"extractor.onnx": {"bytes": size.bytes_extractor}, "predictor.onnx": {"bytes": size.bytes_predictor}},
+                }  # fmt: skip
                 bundle = Bundle(Path("bundles"), sha256(variant, seed, fold), variant, "onnxruntime", manifest, size)
                 store.record_bundle(bundle, seed, fold, timed=(seed, fold) == (the_study["seeds"][0], "a"))
                 epoch_s = (0.1, 0.1) if variant == "dense" else (0.2, 0.3)

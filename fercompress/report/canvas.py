@@ -87,7 +87,7 @@ def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
         ticks = [digit * 10.0**exponent for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for digit in digits]
         inside = [tick for tick in ticks if low <= tick <= high]
         if len(inside) > most:
-            break
+            return found or inside[:: math.ceil(len(inside) / most)]  # every second power of ten, or every third, ...
         found = inside
     return found
 

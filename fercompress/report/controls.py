@@ -188,17 +188,19 @@ def _against(given: ReportInput, control: Row, train: Row) -> Remark:
         kind, verdict = "train", f"{its} beats its control {mine} in {' and '.join(worse)} and is not shown to be worse in anything"
     else:
         kind, verdict = "tie", f"The control {mine} and {its} cannot be told apart: here the tensor train buys nothing that the control does not"
-    text = f"{verdict}. The control: {'; '.join(parts)}.{_at_equal_bytes(given, control)}"
+    text = f"{verdict}. The control: {'; '.join(parts)}.{_at_equal_bytes(given, control, train)}"
     return Remark(kind, text, control["variant"], train["variant"], verdict)
 
 
-def _at_equal_bytes(given: ReportInput, control: Row) -> str:
-    """The verdict on accuracy beside the train nearest in bytes, as a sentence; empty where there is none."""
+def _at_equal_bytes(given: ReportInput, control: Row, answered: Row) -> str:
+    """The verdict on accuracy beside the train nearest in bytes, as a sentence; answered: the train whose figures are told already."""
     trains = [row for row in given.on(control["target"]) if given.family(row["variant"]) == "tensor train"]
     train = nearest(control, trains)
     if train is None:
         return ""
     match = Match(control, train, accuracy_change(given, control["target"], control["variant"], train["variant"]))
+    if train is answered:
+        return f" In accuracy, {match.bytes_words()}: {match.verdict}."
     difference = "" if match.change is None else f" (TT less control: {points_text(match.change.value)} points {_bounds(match.change, percent=True)})"
     return f" Accuracy beside **{train['variant']}**, nearest in bytes, {match.bytes_words()}: {match.verdict}{difference}."
 

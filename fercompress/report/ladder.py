@@ -9,14 +9,15 @@ from typing import Any
 from fercompress.report.cells import Cell, Table, reason
 from fercompress.report.pairs import Change, accuracy_change, speedup
 from fercompress.report.record import STAGES, ReportInput, Row
-from fercompress.report.tables import faster_cell, heads, points_cell, smaller_cell, step_text, variant_cell
+from fercompress.report.tables import faster_cell, heads, points_cell, smaller_cell, variant_cell
 from fercompress.report.units import ratio_text
 
 NOTES = (
     "Accuracy: variant less the other, in percentage points on the same seeds and test clips; 95 % interval by resampling people and seeds at once.",
     "Stored: exact bytes of the files that a target needs, so no interval.",
     "Extractor, predictor, clip: how many times faster, paired within rounds; 95 % signed-rank interval over rounds.",
-    "In words: better or worse only where the interval excludes no change; with dozens of intervals, one in twenty excludes it by chance.",
+    "In words: better or worse (of extractor, predictor, clip: faster or slower) only where the interval excludes no change; "
+    "of dozens of intervals, one in twenty excludes it by chance.",
 )
 
 
@@ -39,7 +40,7 @@ class Gain:
         better: list[str] = []
         worse: list[str] = []
         same: list[str] = []
-        changes = {"accuracy": self.accuracy, **{f"{stage} speed": self.speed[stage] for stage in STAGES}}
+        changes = {"accuracy": self.accuracy, **{stage: self.speed[stage] for stage in STAGES}}
         for what, change in changes.items():
             if change is not None:
                 (better if change.sign > 0 else worse if change.sign < 0 else same).append(what)
@@ -49,11 +50,8 @@ class Gain:
 
     def words(self) -> str:
         better, worse, same = self.told()
-        parts = [f"{name} in {_listed(of)}" for name, of in (("worse", worse), ("better", better)) if of]
-        if same:
-            parts.append(f"not told apart in {_listed(same)}")
-        sentence = "; ".join(parts) or "nothing was measured on both"
-        return sentence[0].upper() + sentence[1:]
+        parts = [f"{name}: {', '.join(of)}" for name, of in (("Worse", worse), ("Better", better), ("Not told apart", same)) if of]
+        return ". ".join(parts) or "Nothing was measured on both"
 
 
 @dataclass(frozen=True)
@@ -119,21 +117,30 @@ def _cells(gained: Gain) -> tuple[Cell, ...]:
 
 
 def change_text(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> str:
-    """How a recipe differs from another: "tensor-train: rank 2 → 4; + quantize: part predictor, bits 8; − low-rank: energy 0.9"."""
+    """How a recipe differs from another: "tensor-train: rank 2 → 4; + predictor int8; − low-rank (energy 0.9)"."""
     before, after = ({(step["step"], step.get("part") if step["step"] == "quantize" else None): step for step in steps_} for steps_ in (old, new))
     parts = []
     for key, step in after.items():
         if key not in before:
-            parts.append(f"+ {step_text(step)}")
+            parts.append(f"+ {_short(step)}")
         elif before[key] != step:
             changed = [name for name in {**before[key], **step} if before[key].get(name) != step.get(name)]
-            parts.append(f"{key[0]}: " + ", ".join(f"{name.replace('_', ' ')} {before[key].get(name)} → {step.get(name)}" for name in changed))
-    parts += [f"− {step_text(step)}" for key, step in before.items() if key not in after]
+            parts.append(f"{_kind(step)}: " + ", ".join(f"{name.replace('_', ' ')} {before[key].get(name)} → {step.get(name)}" for name in changed))
+    parts += [f"− {_short(step)}" for key, step in before.items() if key not in after]
     return "; ".join(parts) or "the same recipe"
 
 
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(words) if len(words) < 3 else f"{', '.join(words[:-1])} and {words[-1]}"
+def _short(step: Mapping[str, Any]) -> str:
+    """The recipe table has all settings; here those that tell steps apart."""
+    if step["step"] == "quantize":
+        return f"{step['part']} int{step.get('bits', 8)}"
+    settings = [f"{key.replace('_', ' ')} {step[key]}" for key in step if key in ("rank", "bytes_of", "energy")]
+    settings += [str(step[key]) for key in ("start", "layout") if step.get(key) is not None]
+    return f"{step['step']} ({', '.join(settings)})" if settings else str(step["step"])
+
+
+def _kind(step: Mapping[str, Any]) -> str:
+    return f"{step['part']} quantize" if step["step"] == "quantize" else str(step["step"])
 
 
 def total_text(gained: Gain) -> str:
