@@ -12,13 +12,15 @@ Three executions, apart from how the layer is stored:
 
 from __future__ import annotations
 
+import math
+
 import onnx
 
 from fercompress.errors import ModelError
 from fercompress.export import onnx_two_gemm
 from fercompress.export.onnx_build import OPSET, Builder
 from fercompress.export.onnx_recurrence import lstm_operator, recurrence
-from fercompress.export.onnx_train import GATES, Matrix, matrices
+from fercompress.export.onnx_train import GATES, Matrix, matrices, padded
 from fercompress.tt.layers import TTLSTM
 from fercompress.tt.weights import TTWeight
 
@@ -37,7 +39,7 @@ def lstm_nodes(
     raises: ModelError for an execution that the layer's train does not allow
     """
     train = layer.input if isinstance(layer.input, TTWeight) else None
-    asymmetric = train is not None and train.shape.asymmetric
+    asymmetric = train is not None and train.shape.asymmetric and not padded(train)
     execution = execution or ("asymmetric" if asymmetric else "dense")
     if execution not in EXECUTIONS:
         raise ModelError(f"no execution is called {execution!r}: choose one of {', '.join(EXECUTIONS)}")
@@ -46,6 +48,8 @@ def lstm_nodes(
         needs = "an asymmetric train" if execution == "asymmetric" else "a train of two cores at least"
         raise ModelError(f"execution {execution!r} needs {needs}, but the layer's input-to-hidden matrix is {stored}: choose 'dense'")
     plain = opset < _FOLDABLE_FROM
+    if execution == "two-gemm" and train is not None and padded(train):
+        raise ModelError("execution 'two-gemm' needs a train without padding: choose 'dense', or factors that multiply to the layer's size")
     build = Builder("tt_", OPSET if plain else opset)
     int8 = layer.quantized and not plain
     matrix, hidden_matrix, bias = matrices(build, layer)
@@ -95,11 +99,13 @@ def lstm_nodes(
 
 def _weight(build: Builder, matrix: Matrix, size: int, columns: int, by_columns: bool, last: int | None = None) -> str:
     """The cores up to `last` as the operator wants them: (1, 4H, columns), or (1, columns, 4H) for int8; the rank behind them counts as an input."""
-    if by_columns:
-        merged = matrix.merged(build, "iro", 1, columns, 4 * size, last=last)
-        return merged if matrix.ordered else _gather(build, merged, 2, (1, columns, 4 * size))
-    merged = matrix.merged(build, "oir", 1, 4 * size, columns, last=last)
-    return merged if matrix.ordered else _gather(build, merged, 1, (1, 4 * size, columns))
+    axes, shape, rows = ("iro", (1, columns, 4 * size), 2) if by_columns else ("oir", (1, 4 * size, columns), 1)
+    described = [1, math.prod(matrix.inputs[:last]) * (matrix.ranks[last] if last else 1)]
+    described.insert(rows, math.prod(matrix.outputs[:last]))
+    merged = matrix.merged(build, axes, *described, last=last)
+    if tuple(described) != shape:  # a padded train
+        merged = build.op("Slice", merged, build.integers(0, 0, 0), build.integers(*shape))
+    return merged if matrix.ordered else _gather(build, merged, rows, shape)
 
 
 def _gather(build: Builder, tensor: str, axis: int, shape: tuple[int, ...]) -> str:

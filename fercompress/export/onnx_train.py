@@ -5,6 +5,7 @@ Cores are merged by one Einsum; gates come in ONNX's order because the first cor
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def _matrix(weight: TTWeight | DenseWeight, names: Sequence[str]) -> Matrix:
         if len(names) > len(_OUTPUTS):
             raise ModelError(f"a train of {len(names)} cores cannot be exported: at most {len(_OUTPUTS)}")
         cores = tuple(Core(name, _letters(core, k)) for k, (name, core) in enumerate(zip(names, shape.cores, strict=True)))
-        return Matrix(cores, shape.outputs, shape.inputs, shape.ranks, shape.outputs[0] % len(GATES) == 0)
+        return Matrix(cores, shape.outputs, shape.inputs, shape.ranks, _first_core_holds_gates(weight))
     rows, columns = weight.sizes[0]
     groups = weight.scales[0].shape[1] if weight.quantized else 1
     # A dense matrix is one core, whose input index is split where groups of columns have scales of their own.
@@ -119,10 +120,20 @@ def _stored(weight: TTWeight | DenseWeight, k: int, tensor: Tensor) -> npt.NDArr
     if not isinstance(weight, TTWeight):
         return _in_order(tensor.numpy()).T
     array = tensor.numpy()
-    if k == 0 and array.shape[1] % len(GATES) == 0:
+    if k == 0 and _first_core_holds_gates(weight):
         array = np.moveaxis(_in_order(np.moveaxis(array, 1, 0)), 0, 1)
     array = array.transpose(0, 3, 1, 2)
     return array.reshape([length for length in array.shape[:3] if length > 1] + [array.shape[3]])
+
+
+def _first_core_holds_gates(weight: TTWeight) -> bool:
+    """Whether a gate is a range of the first core's output index."""
+    return weight.shape.outputs[0] % len(GATES) == 0 and not padded(weight)
+
+
+def padded(weight: TTWeight) -> bool:
+    """Whether the cores describe rows or columns that the matrix does not have."""
+    return (math.prod(weight.shape.outputs), math.prod(weight.shape.inputs)) != (weight.shape.rows, weight.shape.columns)
 
 
 def _in_order(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -48,7 +48,7 @@ class Runner:
         height, width = manifest["extractor"]["input"]["shape"][2:]
         predictor = streaming(onnx.load(self.bundle.folder / manifest["predictor"]["file"]))
         extractor = self._extractor
-        return Stream(lambda frame: extractor.run(None, {"frame": frame})[0], predictor, self._preprocess, (height, width))  # type: ignore[no-any-return]
+        return Stream(lambda frame: extractor.run(None, {"frame": frame})[0], predictor, self._preprocess, (height, width))
 
 
 class Stream:

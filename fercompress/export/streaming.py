@@ -82,7 +82,7 @@ def _recurrent(graph: onnx.GraphProto) -> onnx.NodeProto:
     found = [node for node in graph.node if node.op_type in RECURRENT]
     if len(found) != 1:
         raise ModelError(f"a predictor that can stream has exactly one LSTM, this one has {len(found)}")
-    node = found[0]
+    node: onnx.NodeProto = found[0]
     if any(attribute.name == "direction" and attribute.s != b"forward" for attribute in node.attribute):
         raise ModelError("the LSTM reads its clip backwards: a stream has no end to start from")
     if any(node.input[5:7]):
