@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from fercompress import config
 from fercompress.compress import distill, pruning, quantize, recipe
-from fercompress.export import bundle, onnx_file
+from fercompress.export import bundle, onnx_file, onnx_pack
 from fercompress.extraction import Desk, Extraction, RoundedExtractor
 from fercompress.model import inference, optimise, train
 from fercompress.model.zoo import Network
@@ -192,7 +192,7 @@ class Workbench:
                 rewrites["extractor"] = rounded.rewrite
             else:
                 predictor = quantize.rounded_cores(predictor, quantize.this_cpu_bits(), wish.bits)
-                rewrites["predictor"] = quantize.predictor_rewrite(quantize.this_cpu_bits())
+                rewrites["predictor"] = _predictor_rewrite(wish)
         extractor = extraction.extractor if rounded is None else rounded.extractor
         if extraction.step is not None:
             way = f"low-rank convolutions trained to the teacher's features; predictor: {way}"
@@ -218,6 +218,11 @@ class Workbench:
 
     def _predictor_bytes(self, predictor: nn.Module, wishes: tuple[config.Quantize, ...], extraction: Extraction) -> int:
         channels, height, width = extraction.feature_map
-        quantized = any(wish.part == "predictor" for wish in wishes)
-        rewrite = quantize.predictor_rewrite(quantize.this_cpu_bits()) if quantized else None
+        rewrite = next((_predictor_rewrite(wish) for wish in wishes if wish.part == "predictor"), None)
         return bundle.predictor_bytes(predictor, self._inputs.frames, channels * height * width, rewrite)
+
+
+def _predictor_rewrite(wish: config.Quantize) -> bundle.Rewrite:
+    """A dense LSTM's operator to int8, then every other large matrix (the head's, a bottleneck's) to the wished bits."""
+    operator = quantize.predictor_rewrite(quantize.this_cpu_bits())
+    return lambda model: onnx_pack.matrices_packed(operator(model), wish.bits)

@@ -208,3 +208,30 @@ def test_an_execution_that_a_layer_does_not_allow_is_refused(shape: TTShape | No
     layer = TTLSTM(INPUT, HIDDEN, shape, HIDDEN_SHAPES["balanced"], batch_first=True)
     with pytest.raises(ModelError, match=message):
         onnx_file.predictor_model(Predictor(layer), STEPS, INPUT, execution=execution)
+
+
+# Append to tests/test_onnx_executions.py once slice A (bits=4, padded trains) and slice C are merged.
+
+
+@pytest.mark.parametrize("hidden", sorted(HIDDEN_SHAPES))
+@pytest.mark.parametrize("execution", sorted(RUN_TIME))
+def test_four_bits_stay_close_to_torch_and_fold_completely(tmp_path: Path, execution: str, hidden: str) -> None:
+    layer = _layer(execution, hidden)
+    layer.quantize_(kernel_bits=7, bits=4)
+    predictor = Predictor(layer).eval()
+    model = onnx_file.predictor_model(predictor, STEPS, INPUT, execution=execution)
+    features = torch.randn(1, STEPS, INPUT)
+    torch.testing.assert_close(_run(model, features), predictor(features).detach(), rtol=0, atol=0.03)
+    assert set(_loaded(model, tmp_path)) <= RUN_TIME[execution] | {"DynamicQuantizeLSTM"} | (DIGITS if execution == "two-gemm" else set())
+
+
+@pytest.mark.parametrize(("features", "hidden"), [(74, 41), (101, 16), (96, 37)])
+def test_a_padded_train_is_cropped_and_equals_torch(features: int, hidden: int) -> None:
+    torch.manual_seed(0)
+    shape = balanced(4 * hidden, features, 2, cores=3)
+    assert shape.padding > 0
+    predictor = Predictor(TTLSTM(features, hidden, shape, None, batch_first=True)).eval()
+    clip = torch.randn(1, STEPS, features)
+    torch.testing.assert_close(_run(onnx_file.predictor_model(predictor, STEPS, features), clip), predictor(clip).detach(), rtol=1e-5, atol=1e-5)
+    with pytest.raises(ModelError, match="needs a train without padding"):
+        onnx_file.predictor_model(predictor, STEPS, features, execution="two-gemm")

@@ -17,8 +17,9 @@ from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from torch import nn
 from torch.nn import functional
 
-from fercompress.compress.quantize import predictor_rewrite, rounded_cores, this_cpu_bits
+from fercompress.compress.quantize import rounded_cores, this_cpu_bits
 from fercompress.export.onnx_file import predictor_model
+from fercompress.export.onnx_pack import matrices_packed
 from fercompress.export.runtime import session
 from fercompress.model.predictor import LstmPredictor
 from fercompress.tt import shape as tt_shape
@@ -55,7 +56,7 @@ def _contest(shape: TTShape, hidden: int, frames: int, batch: int, clips: int, w
     bits = this_cpu_bits()
     wanted = _exported(network, frames, shape.columns, batch)
     twin = _exported(dense, frames, shape.columns, batch)
-    graphs = {OURS: predictor_rewrite(bits)(_exported(rounded_cores(network, bits), frames, shape.columns, batch)), FP32: twin}
+    graphs = {OURS: matrices_packed(_exported(rounded_cores(network, bits), frames, shape.columns, batch), 8), FP32: twin}
     if with_int8:
         graphs[INT8] = _dynamic(twin, bits)
     missing = {} if with_int8 else {INT8: "left out at this size: quantize_dynamic needs several times the dense weights' memory"}

@@ -212,7 +212,12 @@ def lstm_numbers(model: onnx.ModelProto) -> int:
 def _count(nodes: Iterable[onnx.NodeProto], initializers: dict[str, onnx.TensorProto]) -> int:
     tensors = [initializers[name] for name in {name for node in nodes for name in node.input} if name in initializers]
     tensors += [attribute.t for node in nodes if node.op_type == "Constant" for attribute in node.attribute if attribute.name == "value"]
-    return sum(math.prod(tensor.dims) for tensor in tensors if tensor.data_type != onnx.TensorProto.INT64)
+    return sum(_numbers(tensor) for tensor in tensors if tensor.data_type != onnx.TensorProto.INT64)
+
+
+def _numbers(tensor: onnx.TensorProto) -> int:
+    """How many numbers a constant holds: two codes of 4 bits share a byte, and nothing else here is a vector of unsigned bytes."""
+    return math.prod(tensor.dims) * (2 if tensor.data_type == onnx.TensorProto.UINT8 and tensor.dims else 1)
 
 
 def graph_sha256(model: onnx.ModelProto) -> str:
