@@ -49,7 +49,7 @@ def rounded_cores(predictor: nn.Module, kernel_bits: int, bits: int = 8) -> nn.M
 
 
 def predictor_rewrite(bits: int) -> Rewrite:
-    """A dense LSTM becomes DynamicQuantizeLSTM, whose weights are int8; a tensor train's operator is left alone: its cores were rounded before export.
+    """A dense LSTM becomes DynamicQuantizeLSTM, whose weights are int8; a tensor train's operator is left alone: its cores were rounded before.
 
     bits: see `kernel_bits`
     """
