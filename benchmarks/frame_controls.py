@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fercompress import config, stats
+from fercompress import config, stats, studyfile
 from fercompress.data import source
 from fercompress.errors import InputError
 from fercompress.model import inference, train, zoo
@@ -102,9 +102,9 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = parser.parse_args(arguments)
     torch.set_num_threads(1)
     try:
-        name = config.load_study(wanted.study).data.name
-        study = config.load_study(wanted.study, [*(QUICK[name] if wanted.quick else ()), *wanted.wishes])
-        study = config.restricted(study, (), (), wanted.seeds)
+        name = studyfile.load_study(wanted.study).data.name
+        study = studyfile.load_study(wanted.study, [*(QUICK[name] if wanted.quick else ()), *wanted.wishes])
+        study = studyfile.restricted(study, (), (), wanted.seeds)
         with tempfile.TemporaryDirectory() as cache:
             clips = source.load(study.data, wanted.data_root, Path(cache))
             folds = source.SOURCES[study.data.name].folds(study.data, clips)

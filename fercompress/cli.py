@@ -267,9 +267,9 @@ def _request(
     wishes: tuple[str, ...],
 ) -> Any:
     """A validated study.Request; everything that can be refused is refused here, before torch is imported."""
-    from fercompress import config
+    from fercompress import studyfile
 
-    loaded = config.restricted(config.load_study(name, wishes), only, target, seeds)
+    loaded = studyfile.restricted(studyfile.load_study(name, wishes), only, target, seeds)
     from fercompress.study import Request
 
     return Request(loaded, out or Path("reports") / loaded.name, data_root)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from fercompress import config
+from fercompress import config, studyfile
 from fercompress.data import sheet, source
 from fercompress.errors import InputError, ResultsError
 from fercompress.making import Maker, check, step_s
@@ -166,7 +166,7 @@ def contact_sheet(name: str, data_root: Path | None, out: Path) -> None:
 def _data_config(name: str) -> config.Data:
     if name in source.SOURCES:
         return source.SOURCES[name].config.model_validate({"name": name})
-    return config.load_study(name).data
+    return studyfile.load_study(name).data
 
 
 @contextlib.contextmanager

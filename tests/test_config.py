@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fercompress.config import Quantize, TensorTrain, load_study, parse_study, restricted, shipped_studies
+from fercompress.config import Quantize, TensorTrain
 from fercompress.errors import StudyError
+from fercompress.studyfile import load_study, parse_study, restricted, shipped_studies
 
 STUDY = """
 [study]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fercompress import config
+from fercompress import studyfile
 from fercompress.records import Clips, Fold
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "frame_controls.py"
@@ -85,7 +85,7 @@ def test_the_apex_is_the_frame_farthest_from_the_first_and_a_still_clip_keeps_it
 def test_what_only_motion_tells_is_learnt_from_whole_clips_and_not_from_one_frame(controls):
     clips = moving_squares()
     fold = Fold("0", np.arange(0, 32), np.arange(32, 40), np.arange(40, 48))
-    study = config.parse_study(STUDY, "mine.toml", ["train.epochs=20", "train.patience=20"])
+    study = studyfile.parse_study(STUDY, "mine.toml", ["train.epochs=20", "train.patience=20"])
     report = controls.compare(study, clips, [fold])
     rows = {row["seen"]: row for row in report["rows"]}
     assert rows["whole clip"]["accuracy"] == 1.0

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import fercompress
-from fercompress.config import load_study
 from fercompress.data import source
 from fercompress.results.store import FILE, Store
 from fercompress.results.summary import json_schema
+from fercompress.studyfile import load_study
 
 HERE = Path(__file__).parent
 STUDY = """

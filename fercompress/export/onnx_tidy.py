@@ -217,7 +217,7 @@ def _count(nodes: Iterable[onnx.NodeProto], initializers: dict[str, onnx.TensorP
 
 def _numbers(tensor: onnx.TensorProto) -> int:
     """How many numbers a constant holds: two codes of 4 bits share a byte, and nothing else here is a vector of unsigned bytes."""
-    return math.prod(tensor.dims) * (2 if tensor.data_type == onnx.TensorProto.UINT8 and tensor.dims else 1)
+    return int(math.prod(tensor.dims)) * (2 if tensor.data_type == onnx.TensorProto.UINT8 and tensor.dims else 1)
 
 
 def graph_sha256(model: onnx.ModelProto) -> str:
