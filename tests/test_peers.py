@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("rich")
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
+sys.path.append(str(BENCHMARKS))  # last: the installed wheel stays what is tested
 from peers import entry, memory, predictor, projection, render, rounds, training  # noqa: E402
 from peers.contest import Contest, Difference, Goal, Row  # noqa: E402
 from peers.table import GRID, TABLE  # noqa: E402
