@@ -54,15 +54,15 @@ def _contest(shape: TTShape, hidden: int, frames: int, batch: int, clips: int, w
     network = _network(shape, hidden, frames)
     dense = replaced(_copy(network), "lstm", network.lstm.to_dense())
     bits = this_cpu_bits()
-    wanted = _exported(network, frames, shape.columns, batch)
-    twin = _exported(dense, frames, shape.columns, batch)
-    graphs = {OURS: matrices_packed(_exported(rounded_cores(network, bits), frames, shape.columns, batch), 8), FP32: twin}
+    rounded: Any = rounded_cores(network, bits)
+    wanted, twin, ours = (_exported(each, frames, shape.columns, batch) for each in (network, dense, rounded))
+    graphs = {OURS: matrices_packed(ours, 8), FP32: twin}
     if with_int8:
         graphs[INT8] = _dynamic(twin, bits)
     missing = {} if with_int8 else {INT8: "left out at this size: quantize_dynamic needs several times the dense weights' memory"}
     runs = {name: _run(graph) for name, graph in graphs.items()}
     facts, differences = _agreement(_run(wanted), runs, shape.columns, frames, batch, clips)
-    facts["execution"] = network.lstm.execution
+    facts["execution"] = _planned(rounded.lstm, frames, batch) or network.lstm.execution
     facts["stored_bytes"] = {name: len(graph.SerializeToString()) for name, graph in graphs.items()}
     features = next(clip_features(batch, frames, shape.columns, batch, seed=1))
     return Contest({name: _bound(run, features) for name, run in runs.items()}, missing, differences, facts)
@@ -109,13 +109,26 @@ def _copy(network: nn.Module) -> Any:
     return copied.eval()
 
 
-def _exported(network: nn.Module, frames: int, features: int, batch: int) -> onnx.ModelProto:
-    if batch == 1:
-        return predictor_model(network, frames, features)
+def _exported(network: Any, frames: int, features: int, batch: int) -> onnx.ModelProto:
+    options: dict[str, Any] = {} if batch == 1 else {"batch": batch}
+    if (execution := _planned(network.lstm, frames, batch)) is not None:
+        options["execution"] = execution
     try:
-        return predictor_model(network, frames, features, batch=batch)  # type: ignore[call-arg]
+        return predictor_model(network, frames, features, **options)
     except TypeError as error:
-        raise NotAvailableError(f"the exporter writes graphs for one clip at a time ({error})") from error
+        raise NotAvailableError(f"this version's exporter cannot do that ({error})") from error
+
+
+def _planned(layer: nn.Module, frames: int, batch: int) -> str | None:
+    """How the library's planner would run a train on onnxruntime; None: what the exporter does unasked."""
+    try:
+        from fercompress.tt.plan import ONNXRUNTIME, Plan  # here, so that a version without a planner still runs
+    except ImportError:
+        return None
+    if not isinstance(layer, TTLSTM):
+        return None
+    shape: Any = layer.input.shape
+    return str(Plan.for_lstm(shape, frames, batch, bits=8 if layer.quantized else 32, costs=ONNXRUNTIME).execution)
 
 
 def _dynamic(model: onnx.ModelProto, bits: int) -> onnx.ModelProto:
