@@ -18,11 +18,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fercompress.config import GfeData, load_study
+from fercompress.config import GfeData
 from fercompress.data import folds, gfe
 from fercompress.errors import InputError
-from fercompress.model.train import best_epoch
+from fercompress.model.optimise import best_epoch
 from fercompress.records import Float32, Fold, Int64
+from fercompress.studyfile import load_study
 
 CUT = {"contiguous": folds.contiguous, "modulo": folds.modulo}
 

@@ -30,6 +30,7 @@ _data_root = click.option("--data-root", type=click.Path(path_type=Path), help="
 _only = click.option("--only", multiple=True, metavar="VARIANT", help="Only this variant beside the baseline; may be repeated.")
 _target = click.option("--target", multiple=True, metavar="NAME", help="Measure here instead of on the study's targets; may be repeated.")
 _seeds = click.option("--seeds", type=click.IntRange(1, 1000), metavar="N", help="Train with N seeds (0 .. N-1) instead of the study's.")
+_set = click.option("--set", "wishes", multiple=True, metavar="KEY=VALUE", help="Instead of what STUDY says (data.protocol=modulo); may be repeated.")
 _fresh = click.option("--fresh", is_flag=True, help="Forget what an earlier run left in the output folder.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 
@@ -77,6 +78,7 @@ def app() -> None:
 @_only
 @_target
 @_seeds
+@_set
 @click.option("--plan", is_flag=True, help="Print what would run and about how long, and stop.")
 @_fresh
 @_json
@@ -87,6 +89,7 @@ def run(
     only: tuple[str, ...],
     target: tuple[str, ...],
     seeds: int | None,
+    wishes: tuple[str, ...],
     plan: bool,
     fresh: bool,
     as_json: bool,
@@ -95,7 +98,7 @@ def run(
 
     Stopped at any moment, the same command goes on where it was.
     """
-    request = _request(name, data_root, out, only, target, seeds)
+    request = _request(name, data_root, out, only, target, seeds, wishes)
     from fercompress import study
 
     if plan:
@@ -113,10 +116,11 @@ def run(
 @_data_root
 @_out
 @_seeds
+@_set
 @_json
-def train(name: str, data_root: Path | None, out: Path | None, seeds: int | None, as_json: bool) -> None:
+def train(name: str, data_root: Path | None, out: Path | None, seeds: int | None, wishes: tuple[str, ...], as_json: bool) -> None:
     """Train the study's teachers, nothing more."""
-    request = _request(name, data_root, out, (), (), seeds)
+    request = _request(name, data_root, out, (), (), seeds, wishes)
     from fercompress import study
 
     with _progress() as tell:
@@ -130,10 +134,13 @@ def train(name: str, data_root: Path | None, out: Path | None, seeds: int | None
 @_out
 @_only
 @_seeds
+@_set
 @_json
-def compress(name: str, data_root: Path | None, out: Path | None, only: tuple[str, ...], seeds: int | None, as_json: bool) -> None:
+def compress(
+    name: str, data_root: Path | None, out: Path | None, only: tuple[str, ...], seeds: int | None, wishes: tuple[str, ...], as_json: bool
+) -> None:
     """Make the study's variants: train, compress, export their bundles."""
-    request = _request(name, data_root, out, only, (), seeds)
+    request = _request(name, data_root, out, only, (), seeds, wishes)
     from fercompress import study
 
     with _progress() as tell:
@@ -148,12 +155,20 @@ def compress(name: str, data_root: Path | None, out: Path | None, only: tuple[st
 @_only
 @_target
 @_seeds
+@_set
 @_json
 def measure(
-    name: str, data_root: Path | None, out: Path | None, only: tuple[str, ...], target: tuple[str, ...], seeds: int | None, as_json: bool
+    name: str,
+    data_root: Path | None,
+    out: Path | None,
+    only: tuple[str, ...],
+    target: tuple[str, ...],
+    seeds: int | None,
+    wishes: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Everything but the report page: measure what is not measured yet."""
-    request = _request(name, data_root, out, only, target, seeds)
+    request = _request(name, data_root, out, only, target, seeds, wishes)
     from fercompress import study
 
     with _progress() as tell:
@@ -242,11 +257,19 @@ def _check_data(name: str, data_root: Path | None, as_json: bool) -> None:
         click.echo(f"  {row['clip']}: {row['reason']}")
 
 
-def _request(name: str, data_root: Path | None, out: Path | None, only: tuple[str, ...], target: tuple[str, ...], seeds: int | None) -> Any:
+def _request(
+    name: str,
+    data_root: Path | None,
+    out: Path | None,
+    only: tuple[str, ...],
+    target: tuple[str, ...],
+    seeds: int | None,
+    wishes: tuple[str, ...],
+) -> Any:
     """A validated study.Request; everything that can be refused is refused here, before torch is imported."""
-    from fercompress import config
+    from fercompress import studyfile
 
-    loaded = config.restricted(config.load_study(name), only, target, seeds)
+    loaded = studyfile.restricted(studyfile.load_study(name, wishes), only, target, seeds)
     from fercompress.study import Request
 
     return Request(loaded, out or Path("reports") / loaded.name, data_root)

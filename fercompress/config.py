@@ -1,19 +1,11 @@
-"""A study: one TOML file in, one validated, frozen `Study` out; unknown keys are errors that name their neighbour."""
+"""What a study may say: one frozen, checked section per table of its file; `fercompress.studyfile` reads the file."""
 
 from __future__ import annotations
 
 import difflib
-import importlib.resources
-import itertools
-import json
-import re
-import tomllib
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from fercompress.errors import StudyError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -49,6 +41,7 @@ class GfeData(Section):
     frames: Annotated[int, Field(ge=2, le=256)] = 16
     context: Annotated[int, Field(ge=0, le=16)] = 4  # frames taken along on each side of a performance
     size: Annotated[int, Field(ge=32, le=256, multiple_of=16)] = 64
+    exaggerate: Annotated[float, Field(ge=1, le=8)] = 1.0  # the movement within the face, not the head's, is drawn so many times as large
     difference: bool = True
 
 
@@ -75,12 +68,13 @@ class Model(Section):
 
 
 class Augment(Section):
-    """One random affine map per clip (the same for all its frames), never on validation or test."""
+    """One random affine map per clip (the same for all its frames) and one change of its pace, never on validation or test."""
 
     shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # share of the picture's side
     scale: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     rotate_deg: Annotated[float, Field(ge=0, le=45)] = 0.0
     flip: bool = False
+    pace: Annotated[float, Field(ge=0, le=0.3)] = 0.0  # the middle of a clip comes earlier or later by up to this share of its length; the ends stay
 
 
 class Train(Section):
@@ -93,6 +87,9 @@ class Train(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     patience: Annotated[int, Field(ge=1)] = 5  # epochs without a better validation accuracy before training stops
     class_weights: bool = True
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the target that is spread over all classes
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0  # clips of a batch are blended in pairs, by a share drawn from Beta(mixup, mixup); 0: none
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay per step of the running average of the weights that is kept; 0: the weights themselves
     augment: Augment = Augment()
     device: Literal["cpu", "cuda"] = "cpu"
 
@@ -105,23 +102,64 @@ class FineTune(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     patience: Annotated[int, Field(ge=1)] = 10
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0  # as in [train]
     distill: Share = 0.5  # weight of the teacher's soft labels; the rest is the labels' cross-entropy
     temperature: Annotated[float, Field(gt=0)] = 3.0
     match_states: Annotated[float, Field(ge=0)] = 0.0  # weight of the squared distance to the teacher's hidden states, where sizes agree
+    extractor_epochs: Annotated[int, Field(ge=1)] = 3  # for an extractor that learns to give the teacher's features (low-rank, quantization-aware)
     copies: Annotated[int, Field(ge=1, le=64)] = 1  # augmented copies of every training clip in the feature cache, the plain one included
 
 
+class LowRank(Section):
+    """Put the extractor's convolution kernels into tensor-train form (1x1, k x k, 1x1), then train it to give the teacher's features."""
+
+    step: Literal["low-rank"]
+    ratio: Annotated[float, Field(gt=1)]  # numbers in the dense kernels / numbers in the trains, all layers together
+
+
+class Ranks(Section):
+    """A way to choose ranks, exactly one: from the singular values of the teacher's matrix, or by what a rank costs on the validation clips."""
+
+    per_bond: list[Rank] | None = None  # one for every inner bond
+    relative_error: Annotated[float, Field(ge=0, lt=1)] | None = None  # of the matrix, Frobenius: the smallest ranks that keep it
+    ratio: Annotated[float, Field(gt=1)] | None = None  # numbers in the matrix / numbers in the train
+    bytes: Annotated[int, Field(ge=1)] | None = None  # of the matrix's cores in 8 bits
+    budget_bytes: Annotated[int, Field(ge=1)] | None = None  # of both matrices' cores together, spent by measured sensitivity
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(f"give exactly one of {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def policy(self) -> tuple[str, float | list[int]]:
+        """The name in `fercompress.tt.ranks` and its value."""
+        (field,) = self.model_fields_set
+        return field.replace("_", "-"), getattr(self, field)
+
+
 class TensorTrain(Section):
-    """Put the LSTM's matrices into tensor-train form; `from-scratch` starts at random, `decompose` at the teacher's TT-SVD."""
+    """Put the LSTM's matrices into tensor-train form.
+
+    `from-scratch` starts at random, `decompose` at the teacher's TT-SVD, `data-aware` at the TT-SVD weighted by what the layer's inputs look like.
+    """
 
     step: Literal["tensor-train"]
-    rank: Rank  # every bond of the input-to-hidden train
-    hidden_rank: Rank | None = None  # every bond of the hidden-to-hidden train; None: the same
+    rank: Rank | Ranks  # every bond of the input-to-hidden train
+    hidden_rank: Rank | Ranks | None = None  # every bond of the hidden-to-hidden train; None: the same
     part: Literal["input", "hidden", "both"] = "both"
     layout: Literal["asymmetric", "balanced"] = "asymmetric"
-    start: Literal["decompose", "from-scratch"] = "decompose"
+    start: Literal["decompose", "data-aware", "from-scratch"] = "decompose"
     input_modes: list[Annotated[int, Field(ge=1)]] | None = None  # factors of D; None: chosen
     output_modes: list[Annotated[int, Field(ge=1)]] | None = None  # factors of 4H; None: chosen
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        budgets = [rank for rank in (self.rank, self.hidden_rank) if isinstance(rank, Ranks) and rank.budget_bytes is not None]
+        if budgets and self.hidden_rank is not None:
+            raise ValueError("budget_bytes is for both matrices together: leave hidden_rank out")
+        return self
 
 
 class Bottleneck(Section):
@@ -129,6 +167,7 @@ class Bottleneck(Section):
 
     step: Literal["bottleneck"]
     rank: Rank
+    bytes_of: str | None = None  # None: as many hidden units as the teacher; a variant's name: as many as its stored bytes allow
 
 
 class SmallDense(Section):
@@ -139,15 +178,28 @@ class SmallDense(Section):
 
 
 class Quantize(Section):
-    """int8, no weight dropped: static for the extractor; TT cores where there are any, else the LSTM operator, for the predictor."""
+    """No weight dropped: static for the extractor; TT cores where there are any, else the LSTM operator, for the predictor.
+
+    bits: of the stored weights. An extractor's 4-bit weights run in 8-bit arithmetic; `mean_bits` gives 4 bits to the layers that bear it best and
+    8 to the rest, until the weights have so many bits on average. A dense LSTM's matrices take 8 bits only.
+    """
 
     step: Literal["quantize"]
     part: Literal["extractor", "predictor"]
-    bits: Literal[8] = 8
+    bits: Literal[4, 8] = 8
+    mean_bits: Annotated[float, Field(ge=4, le=8)] | None = None
+    # Quantization-aware training of the extractor: where rounding alone costs more than half a point of validation accuracy, never, or always.
+    qat: Literal["auto", "never", "always"] = "auto"
     calibration_clips: Annotated[int, Field(ge=1)] = 32
 
+    @model_validator(mode="after")
+    def _mixed(self) -> Self:
+        if self.mean_bits is not None and (self.part == "predictor" or "bits" in self.model_fields_set):
+            raise ValueError("mean_bits is for the extractor, and stands in the place of bits")
+        return self
 
-Step = Annotated[TensorTrain | Bottleneck | SmallDense | Quantize, Field(discriminator="step")]
+
+Step = Annotated[LowRank | TensorTrain | Bottleneck | SmallDense | Quantize, Field(discriminator="step")]
 
 
 class Variant(Section):
@@ -157,8 +209,10 @@ class Variant(Section):
     @model_validator(mode="after")
     def _order(self) -> Self:
         kinds = [step.step for step in self.recipe]
-        if sum(kind != "quantize" for kind in kinds) > 1:
+        if sum(kind not in ("quantize", "low-rank") for kind in kinds) > 1:
             raise ValueError("a recipe holds at most one of tensor-train, bottleneck and small-dense")
+        if "low-rank" in kinds[1:]:
+            raise ValueError("low-rank comes first in a recipe, and once: the predictor learns on the features of the extractor that it makes")
         if "quantize" in kinds and any(kind != "quantize" for kind in kinds[kinds.index("quantize") :]):
             raise ValueError("quantize comes last in a recipe")
         parts = [step.part for step in self.recipe if isinstance(step, Quantize)]
@@ -192,6 +246,7 @@ class Study(Section):
     fine_tune: FineTune = FineTune()
     measure: Measure = Measure()
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    ladder: tuple[str, ...] = ()  # variants whose steps the report tells one by one; empty: all but the controls, in order
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -201,128 +256,28 @@ class Study(Section):
                 raise ValueError(f"two variants are named {name!r}")
         if self.baseline not in names:
             raise ValueError(f"baseline {self.baseline!r} is not a variant{did_you_mean(self.baseline, names)}")
+        sized = {variant.name for variant in self.variants if bytes_of(variant)}
         for variant in self.variants:
-            for step in variant.recipe:
-                if isinstance(step, SmallDense):
-                    if step.bytes_of not in names:
-                        raise ValueError(f"variant {variant.name!r}: bytes_of {step.bytes_of!r} is not a variant{did_you_mean(step.bytes_of, names)}")
-                    if any(isinstance(s, SmallDense) for v in self.variants if v.name == step.bytes_of for s in v.recipe):
-                        raise ValueError(f"variant {variant.name!r}: bytes_of {step.bytes_of!r} is itself a small-dense control")
+            model = bytes_of(variant)
+            if model is not None and model not in names:
+                raise ValueError(f"variant {variant.name!r}: bytes_of {model!r} is not a variant{did_you_mean(model, names)}")
+            if model in sized:
+                raise ValueError(f"variant {variant.name!r}: bytes_of {model!r} is itself sized after another variant")
+        for name in self.ladder:
+            if name not in names:
+                raise ValueError(f"ladder: {name!r} is not a variant{did_you_mean(name, names)}")
+            if self.ladder.count(name) > 1:
+                raise ValueError(f"ladder holds {name!r} twice")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds holds a seed twice")
         return self
 
 
-def load_study(name_or_path: str) -> Study:
-    """Read a shipped study by name, or a file by path. raises: StudyError"""
-    path = Path(name_or_path)
-    if path.suffix == ".toml" or path.is_file():
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise StudyError(f"{path}: cannot read the study ({error}); shipped studies: {', '.join(shipped_studies())}") from error
-        return parse_study(text, str(path))
-    names = shipped_studies()
-    if name_or_path not in names:
-        raise StudyError(f"no study named {name_or_path!r}{did_you_mean(name_or_path, names)}; shipped: {', '.join(names)}; or give a .toml file")
-    return parse_study(importlib.resources.files("fercompress_studies").joinpath(f"{name_or_path}.toml").read_text(encoding="utf-8"), name_or_path)
-
-
-def restricted(study: Study, only: tuple[str, ...], targets: tuple[str, ...], seeds: int | None) -> Study:
-    """The study with fewer variants (the baseline, and what a control is sized after, stay), other targets or another number of seeds."""
-    names = [variant.name for variant in study.variants]
-    for name in only:
-        if name not in names:
-            raise StudyError(f"--only {name!r} is not a variant of {study.name!r}{did_you_mean(name, names)} (variants: {', '.join(names)})")
-    kept = {*only, study.baseline}
-    kept |= {step.bytes_of for variant in study.variants if variant.name in kept for step in variant.recipe if isinstance(step, SmallDense)}
-    changes: dict[str, Any] = {}
-    if only:
-        changes["variants"] = tuple(variant for variant in study.variants if variant.name in kept)
-    if targets:
-        changes["targets"] = tuple(dict.fromkeys(targets))
-    if seeds is not None:
-        changes["seeds"] = tuple(range(seeds))
-    return study.model_copy(update=changes)
-
-
-def shipped_studies() -> list[str]:
-    return sorted(
-        entry.name.removesuffix(".toml") for entry in importlib.resources.files("fercompress_studies").iterdir() if entry.name.endswith(".toml")
-    )
-
-
-def parse_study(text: str, source: str) -> Study:
-    """text: TOML; source: its name in messages. raises: StudyError, one line per mistake"""
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise StudyError(f"{source}: not valid TOML: {error}") from error
-    variants = _expand(table.pop("variant", []), source)
-    head = table.pop("study", {})
-    if not isinstance(head, dict):
-        raise StudyError(f"{source}: [study] must be a table with at least name and baseline")
-    try:
-        # JSON mode: TOML arrays may fill tuples, everything else stays strict.
-        return Study.model_validate_json(json.dumps({**head, **table, "variants": variants}, default=str))
-    except ValidationError as error:
-        raise StudyError("\n".join(f"{source}: {_sentence(detail)}" for detail in error.errors())) from error
-
-
-def _expand(variants: Any, source: str) -> list[Any]:
-    """Each [[variant]] with `matrix = {rank = [2, 4]}` becomes one variant per combination; "{rank}" stands for the value."""
-    if not isinstance(variants, list):
-        raise StudyError(f"{source}: write variants as [[variant]] tables")
-    expanded: list[Any] = []
-    for variant in variants:
-        matrix = variant.pop("matrix", {}) if isinstance(variant, dict) else {}
-        if not isinstance(matrix, dict) or not all(isinstance(values, list) and values for values in matrix.values()):
-            raise StudyError(f"{source}: variant {variant.get('name', '?')!r}: matrix must map names to non-empty lists, as in {{rank = [2, 4]}}")
-        combinations = itertools.product(*matrix.values())
-        expanded.extend(_substitute(variant, dict(zip(matrix, values, strict=True)), source) for values in combinations)
-    return expanded
-
-
-def _substitute(node: Any, values: dict[str, Any], source: str) -> Any:
-    if isinstance(node, dict):
-        return {key: _substitute(value, values, source) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_substitute(value, values, source) for value in node]
-    if not isinstance(node, str):
-        return node
-    if (whole := re.fullmatch(r"\{(\w+)\}", node)) and whole[1] in values:
-        return values[whole[1]]
-    for name in re.findall(r"\{(\w+)\}", node):
-        if name not in values:
-            raise StudyError(f"{source}: {node!r} uses {{{name}}}, which the variant's matrix does not hold")
-    return re.sub(r"\{(\w+)\}", lambda match: str(values[match[1]]), node)
+def bytes_of(variant: Variant) -> str | None:
+    """The variant whose stored bytes a control may take, if it is such a control."""
+    return next((step.bytes_of for step in variant.recipe if isinstance(step, SmallDense | Bottleneck) and step.bytes_of), None)
 
 
 def did_you_mean(word: str, words: list[str]) -> str:
     near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
-
-
-_SECTIONS: dict[str, type[Section]] = {
-    "data.synthetic": SyntheticData, "data.gfe": GfeData, "model": Model, "train": Train, "train.augment": Augment, "fine_tune": FineTune,
-    "measure": Measure, "variants": Variant, "recipe.tensor-train": TensorTrain, "recipe.bottleneck": Bottleneck,
-    "recipe.small-dense": SmallDense, "recipe.quantize": Quantize,
-}  # fmt: skip
-
-
-def _sentence(detail: Any) -> str:
-    """One pydantic error as one line in the words of the TOML file."""
-    place = [str(part) for part in detail["loc"]]
-    where = ".".join(place).replace("variants.", "variant.") or "study"
-    if detail["type"] == "extra_forbidden":
-        key = place[-1]
-        words = [part for part in place[:-1] if not part.isdigit()]
-        section = _SECTIONS.get(".".join(words)) or _SECTIONS.get(".".join(words[-2:]))
-        known = list((section or Study).model_fields)
-        if section is None:
-            known = [name for name in known if name != "variants"] + ["variant", "study"]
-        return f"unknown key {key!r} in [{'.'.join(words) or 'study'}]{did_you_mean(key, known)} (known: {', '.join(sorted(known))})"
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    given = detail.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
-    return f"{where}: {message[0].lower() + message[1:]}{shown}"

@@ -102,14 +102,32 @@ def drop_limit(
     Bootstrap as in `accuracy_interval`; never below the paired limit of N independent clips with one pseudo-clip lost and one won
     (Agresti & Min 2005), which keeps "no clip differs" from reading as "no difference is possible".
     """
+    drop = _paired_drop(baseline, variant)
+    return _drop_limit(drop, clusters, _resampled_means(drop, clusters, resamples, seed), confidence)
+
+
+def change_interval(
+    baseline: Floats, variant: Floats, clusters: Sequence[str], confidence: float = 0.95, *, resamples: int = 4000, seed: int = 0
+) -> Interval:
+    """Two-sided interval of how much more accurate `variant` is than `baseline` (share): `drop_limit` to both sides, out of one bootstrap."""
+    drop = _paired_drop(baseline, variant)
+    means = _resampled_means(drop, clusters, resamples, seed)
+    one_sided = (1 + confidence) / 2
+    return -_drop_limit(drop, clusters, means, one_sided), _drop_limit(-drop, clusters, None if means is None else -means, one_sided)
+
+
+def _paired_drop(baseline: Floats, variant: Floats) -> Floats:
     if baseline.shape != variant.shape:
         raise ValueError(f"needs the same seeds and clips, got {baseline.shape} and {variant.shape}")
-    drop = baseline - variant
+    return baseline - variant
+
+
+def _drop_limit(drop: Floats, clusters: Sequence[str], means: Floats | None, confidence: float) -> float:
+    """means: of the bootstrap, None where there is a single cluster"""
     n = _seen(drop)
     lost, won = seed_mean(np.where(np.isnan(drop), np.nan, drop > 0)) * n, seed_mean(np.where(np.isnan(drop), np.nan, drop < 0)) * n
     centre = (lost - won) / (n + 2)
     limit = centre + float(distributions.norm.ppf(confidence)) * math.sqrt(((lost + won + 2) / (n + 2) - centre**2) / (n + 2))
-    means = _resampled_means(drop, clusters, resamples, seed)
     if means is not None:
         limit = max(limit, float(np.quantile(means, 1 - _widened_tail(1 - confidence, len(set(clusters))))))
     return min(limit, 1.0)

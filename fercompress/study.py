@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from fercompress import config
+from fercompress import config, studyfile
 from fercompress.data import sheet, source
 from fercompress.errors import InputError, ResultsError
-from fercompress.making import Made, Maker, check, step_s
+from fercompress.making import Maker, check, step_s
 from fercompress.measure import board, session
 from fercompress.measure.board import Board
 from fercompress.measure.channel import LocalChannel
@@ -25,6 +25,7 @@ from fercompress.report.render import render
 from fercompress.results.store import FILE, Store, Training
 from fercompress.results.summary import write_summary
 from fercompress.results.tables import Tables, read_tables
+from fercompress.workbench import Made
 from fercompress.workspace import Workspace, check_out, full_disk_is_an_error
 
 EXPORT_S = 2.0  # about, per bundle: export, comparison with torch, quantization
@@ -165,7 +166,7 @@ def contact_sheet(name: str, data_root: Path | None, out: Path) -> None:
 def _data_config(name: str) -> config.Data:
     if name in source.SOURCES:
         return source.SOURCES[name].config.model_validate({"name": name})
-    return config.load_study(name).data
+    return studyfile.load_study(name).data
 
 
 @contextlib.contextmanager
@@ -243,6 +244,7 @@ def report_input(found: Tables, summary: dict[str, Any]) -> ReportInput:
         host={target: {key: facts[key] for key in _HOST_FACTS if facts.get(key) is not None} for target, facts in found.facts.items()},
         faults=_faults(found.blocks[found.blocks["counted"].astype(bool)]),
         left_out=[asdict(row) for row in found.clips.left_out] if found.clips else [],
+        epochs=found.epochs,
     )
 
 

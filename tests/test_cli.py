@@ -154,6 +154,15 @@ def test_init_writes_a_study_that_can_be_planned_and_never_overwrites(folder):
     refused(folder, "is there already", "init")
 
 
+def test_set_replaces_a_value_of_the_study_and_is_checked_like_it(folder):
+    def first(*arguments: str) -> str:
+        return json.loads(run(folder, "run", "mine.toml", "--plan", "--json", *arguments).stdout)[0]["what"]
+
+    assert "up to 10 epochs" in first()
+    assert "up to 3 epochs" in first("--set", "train.epochs=3")
+    refused(folder, "unknown key 'epoch' in [train]; did you mean 'epochs'?", "run", "mine.toml", "--set", "train.epoch=3", "--out", "out")
+
+
 def test_data_check_counts_what_is_there(folder):
     found = json.loads(run(folder, "data", "check", "mine.toml", "--json", XDG_CACHE_HOME=str(folder / "cache")).stdout)
     assert found["clips"] == 42

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from typing import Any
 
@@ -7,10 +8,11 @@ from torch import nn
 
 from fercompress import config
 from fercompress.compress.controls import Bottleneck, SmallDense, largest_hidden
-from fercompress.compress.recipe import Context, apply, needs_training
+from fercompress.compress.recipe import Context, apply, low_rank_step, predictor_steps, quantize_steps
 from fercompress.compress.tensorize import shapes
 from fercompress.errors import ModelError, ShapeError
 from fercompress.tt.layers import TTLSTM
+from fercompress.tt.weights import TTWeight
 
 CHANNELS, HEIGHT, WIDTH, HIDDEN, CLASSES = 8, 3, 2, 16, 5
 FEATURES = CHANNELS * HEIGHT * WIDTH
@@ -37,9 +39,22 @@ def _numbers(predictor: nn.Module, _wishes: tuple[config.Quantize, ...]) -> int:
     return 4 * sum(parameter.numel() for parameter in predictor.parameters())
 
 
+def _samples() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(200, FEATURES, generator=generator), torch.randn(200, HIDDEN, generator=generator)
+
+
 @pytest.fixture
 def context() -> Context:
-    return Context((CHANNELS, HEIGHT, WIDTH), CLASSES, 0.1, byte_budget=lambda name: {"tt": 4000}[name], predictor_bytes=_numbers)
+    return Context(
+        (CHANNELS, HEIGHT, WIDTH),
+        CLASSES,
+        0.1,
+        byte_budget=lambda name: {"tt": 4000}[name],
+        predictor_bytes=_numbers,
+        samples=_samples,
+        validation_loss=lambda _: 0.0,
+    )
 
 
 def _never(_: nn.Module) -> nn.Module:
@@ -49,20 +64,20 @@ def _never(_: nn.Module) -> nn.Module:
 def test_a_tensor_train_step_replaces_the_lstm_in_a_copy_and_leaves_the_teacher_alone(context: Context) -> None:
     teacher = Own()
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    made = apply(_variant({"step": "tensor-train", "rank": 2}), nn.Identity(), teacher, context, lambda predictor: predictor)
-    assert isinstance(made.predictor.get_submodule("body.rnn"), TTLSTM)
+    made, way = apply(_variant({"step": "tensor-train", "rank": 2}), teacher, context, lambda predictor: predictor)
+    assert isinstance(made.get_submodule("body.rnn"), TTLSTM)
     assert isinstance(teacher.body["rnn"], nn.LSTM)
     assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
-    assert made.way == "decomposed, then fine-tuned"
-    assert made.predictor(torch.randn(2, 4, FEATURES)).shape == (2, CLASSES)
+    assert way == "decomposed, then fine-tuned"
+    assert made(torch.randn(2, 4, FEATURES)).shape == (2, CLASSES)
 
 
 def test_decomposing_at_full_rank_changes_no_prediction(context: Context) -> None:
     teacher = Own().eval()
     step = {"step": "tensor-train", "rank": 8, "part": "input", "output_modes": [64, 1], "input_modes": [6, 8]}
-    made = apply(_variant(step), nn.Identity(), teacher, context, lambda predictor: predictor)
+    made, _ = apply(_variant(step), teacher, context, lambda predictor: predictor)
     features = torch.randn(3, 4, FEATURES)
-    torch.testing.assert_close(made.predictor(features), teacher(features), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(made(features), teacher(features), rtol=1e-4, atol=1e-5)
 
 
 def test_the_fit_function_gets_the_changed_predictor_and_its_answer_is_the_result(context: Context) -> None:
@@ -72,24 +87,25 @@ def test_the_fit_function_gets_the_changed_predictor_and_its_answer_is_the_resul
         seen.append(predictor)
         return predictor
 
-    made = apply(_variant({"step": "tensor-train", "rank": 2, "start": "from-scratch"}), nn.Identity(), Own(), context, fit)
-    assert made.predictor is seen[0]
-    assert made.way == "trained in tensor-train form from scratch"
-    assert not made.predictor.training
+    made, way = apply(_variant({"step": "tensor-train", "rank": 2, "start": "from-scratch"}), Own(), context, fit)
+    assert made is seen[0]
+    assert way == "trained in tensor-train form from scratch"
+    assert not made.training
 
 
 def test_a_recipe_of_quantization_only_trains_nothing_and_hands_the_wishes_on(context: Context) -> None:
     variant = _variant({"step": "quantize", "part": "extractor"}, {"step": "quantize", "part": "predictor"})
     teacher = Own()
-    made = apply(variant, nn.Identity(), teacher, context, _never)
-    assert [wish.part for wish in made.quantize] == ["extractor", "predictor"]
-    assert made.predictor is not teacher
-    assert not needs_training(variant)
+    made, way = apply(variant, teacher, context, _never)
+    assert [wish.part for wish in quantize_steps(variant)] == ["extractor", "predictor"]
+    assert made is not teacher
+    assert way == "dense, as trained"
+    assert not predictor_steps(variant)
 
 
 def test_the_bottleneck_is_a_1x1_convolution_before_a_dense_lstm_of_the_same_hidden_size(context: Context) -> None:
-    made = apply(_variant({"step": "bottleneck", "rank": 2}), nn.Identity(), Own(), context, lambda predictor: predictor)
-    control = made.predictor
+    made, _ = apply(_variant({"step": "bottleneck", "rank": 2}), Own(), context, lambda predictor: predictor)
+    control = made
     assert isinstance(control, Bottleneck)
     assert (control.lstm.input_size, control.lstm.hidden_size) == (2 * HEIGHT * WIDTH, HIDDEN)
     maps = torch.randn(4, CHANNELS, HEIGHT, WIDTH)
@@ -99,12 +115,46 @@ def test_the_bottleneck_is_a_1x1_convolution_before_a_dense_lstm_of_the_same_hid
 
 
 def test_the_small_dense_control_takes_the_largest_hidden_size_within_the_budget(context: Context) -> None:
-    made = apply(_variant({"step": "small-dense", "bytes_of": "tt"}), nn.Identity(), Own(), context, lambda predictor: predictor)
-    control = made.predictor
+    made, _ = apply(_variant({"step": "small-dense", "bytes_of": "tt"}), Own(), context, lambda predictor: predictor)
+    control = made
     assert isinstance(control, SmallDense)
     hidden = control.lstm.hidden_size
     assert _numbers(control, ()) <= 4000 < _numbers(SmallDense(CHANNELS, hidden + 1, CLASSES, 0.1), ())
     assert control(torch.randn(2, 4, FEATURES)).shape == (2, CLASSES)
+
+
+def test_a_bottleneck_may_be_as_large_as_another_variant_too(context: Context) -> None:
+    made, way = apply(_variant({"step": "bottleneck", "rank": 2, "bytes_of": "tt"}), Own(), context, lambda predictor: predictor)
+    assert isinstance(made, Bottleneck)
+    hidden = made.lstm.hidden_size
+    assert _numbers(made, ()) <= 4000 < _numbers(Bottleneck(CHANNELS, HEIGHT * WIDTH, 2, hidden + 1, CLASSES, 0.1), ())
+    assert f"{hidden} units, as many bytes as tt" in way
+
+
+def test_data_aware_decomposition_errs_less_on_what_the_layer_reads(context: Context) -> None:
+    torch.manual_seed(0)
+    teacher = Own().eval()
+    teacher.body["norm"] = nn.Identity()
+    scales = torch.logspace(0, -2, CHANNELS).repeat(HEIGHT * WIDTH)
+    features = torch.randn(300, 4, FEATURES) * scales
+
+    def error(start: str) -> float:
+        samples = lambda: (features.flatten(0, 1), torch.randn(200, HIDDEN))  # noqa: E731
+        step = {"step": "tensor-train", "rank": 2, "part": "input", "start": start}
+        made, _ = apply(_variant(step), teacher, dataclasses.replace(context, samples=samples), lambda predictor: predictor)
+        with torch.no_grad():
+            wanted, found = (features @ module.weight_ih_l0.T for module in (teacher.body["rnn"], made.get_submodule("body.rnn").to_dense()))
+        return float((wanted - found).square().mean())
+
+    assert error("data-aware") < 0.9 * error("decompose")
+
+
+def test_low_rank_is_the_extractor_s_step_and_leaves_the_predictor_alone() -> None:
+    variant = _variant({"step": "low-rank", "ratio": 2.0}, {"step": "tensor-train", "rank": 2})
+    step = low_rank_step(variant)
+    assert step is not None
+    assert step.ratio == 2.0
+    assert [step.step for step in predictor_steps(variant)] == ["tensor-train"]
 
 
 @pytest.mark.parametrize("budget", [1, 2, 3, 7, 64, 65, 1000])
@@ -119,7 +169,7 @@ def test_a_budget_below_one_hidden_unit_is_refused_with_both_numbers() -> None:
 
 def test_the_channels_are_the_last_input_factor_of_an_asymmetric_train() -> None:
     step = config.TensorTrain(step="tensor-train", rank=4)
-    ih, hh = shapes(step, 4096, 256, 256)
+    ih, hh = shapes(step, nn.LSTM(4096, 256), 256)
     assert ih is not None
     assert hh is not None
     assert (ih.inputs, ih.outputs) == ((4, 4, 256), (32, 32, 1))
@@ -127,14 +177,48 @@ def test_the_channels_are_the_last_input_factor_of_an_asymmetric_train() -> None
 
 
 def test_the_hidden_matrix_may_have_its_own_rank() -> None:
-    _, hidden = shapes(config.TensorTrain(step="tensor-train", rank=4, hidden_rank=8), 4096, 256, 256)
+    _, hidden = shapes(config.TensorTrain(step="tensor-train", rank=4, hidden_rank=8), nn.LSTM(4096, 256), 256)
     assert hidden is not None
     assert hidden.ranks == (1, 8, 8, 1)
+
+
+@pytest.mark.parametrize("wish", [{"relative_error": 0.5}, {"ratio": 3.0}, {"bytes": 600}, {"budget_bytes": 500}, {"per_bond": [3, 5]}])
+def test_ranks_may_be_chosen_by_error_ratio_bytes_or_bond(context: Context, wish: dict[str, Any]) -> None:
+    teacher = Own().eval()
+    losses = {"asked": 0}
+
+    def loss(predictor: nn.Module) -> float:
+        losses["asked"] += 1
+        layer = predictor.get_submodule("body.rnn")
+        assert isinstance(layer, TTLSTM)
+        return -float(layer.stored_numbers)  # more numbers are better
+
+    context = dataclasses.replace(context, validation_loss=loss)
+    part = "both" if "budget_bytes" in wish else "input"
+    made, _ = apply(_variant({"step": "tensor-train", "rank": wish, "part": part}), teacher, context, lambda predictor: predictor)
+    layer = made.get_submodule("body.rnn")
+    assert isinstance(layer, TTLSTM)
+    assert isinstance(layer.input, TTWeight)
+    dense = teacher.body["rnn"].weight_ih_l0
+    if "relative_error" in wish:
+        assert (layer.input.dense() - dense).norm() <= 0.5 * dense.norm()
+    elif "ratio" in wish:
+        assert dense.numel() / layer.input.shape.params >= 3
+    elif "bytes" in wish:
+        assert layer.input.shape.stored_bytes(8) <= 600
+    elif "per_bond" in wish:
+        assert layer.input.shape.ranks == (1, 3, 5, 1)
+    else:
+        assert isinstance(layer.hidden, TTWeight)
+        assert layer.input.shape.stored_bytes(8) + layer.hidden.shape.stored_bytes(8) <= 500
+        assert losses["asked"] > 2
+    assert bool(losses["asked"]) == ("budget_bytes" in wish)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"rank": {"bytes": 10}}, "too few"),
         ({"rank": 10_000}, "rank 10000 at bond 1"),
         ({"rank": 2, "input_modes": [2, 3, 8]}, "both input_modes and output_modes"),
         ({"rank": 2, "input_modes": [2, 3, 9], "output_modes": [8, 8, 1]}, "multiply to 54, but the layer has 48 inputs"),
@@ -143,9 +227,9 @@ def test_the_hidden_matrix_may_have_its_own_rank() -> None:
 )
 def test_a_step_that_does_not_fit_the_layer_says_why(context: Context, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ShapeError, match=message):
-        apply(_variant({"step": "tensor-train", **changes}), nn.Identity(), Own(), context, _never)
+        apply(_variant({"step": "tensor-train", **changes}), Own(), context, _never)
 
 
 def test_a_bottleneck_wider_than_the_feature_map_is_refused(context: Context) -> None:
     with pytest.raises(ModelError, match="rank 9 is above the feature map's 8 channels"):
-        apply(_variant({"step": "bottleneck", "rank": 9}), nn.Identity(), Own(), context, _never)
+        apply(_variant({"step": "bottleneck", "rank": 9}), Own(), context, _never)

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fercompress.config import Quantize, TensorTrain, load_study, parse_study, shipped_studies
+from fercompress.config import Quantize, TensorTrain
 from fercompress.errors import StudyError
+from fercompress.studyfile import load_study, parse_study, restricted, shipped_studies
 
 STUDY = """
 [study]
@@ -94,6 +95,48 @@ def test_a_study_that_is_not_there_names_those_that_ship():
         load_study("nowhere/study.toml")
 
 
+def test_a_wish_replaces_what_the_file_says_and_keeps_the_rest():
+    wishes = ["data.preset=wild", "train.epochs=3", "train.augment.flip=true", "seeds=[4, 5]", "study.title=An evening's try", "model.zoo=resnet18"]
+    study, plain = parse_study(STUDY, "mine.toml", wishes), parse_study(STUDY, "mine.toml")
+    assert (study.data.preset, study.train.epochs, study.train.augment.flip, study.seeds) == ("wild", 3, True, (4, 5))
+    assert (study.title, study.model.zoo) == ("An evening's try", "resnet18")
+    assert study.variants == plain.variants
+    assert study.train.augment.shift == plain.train.augment.shift
+
+
+def test_of_two_wishes_for_one_key_the_last_counts():
+    assert parse_study(STUDY, "mine.toml", ["train.epochs=3", "train.epochs=4"]).train.epochs == 4
+
+
+def test_the_shipped_gfe_study_runs_by_the_other_protocol():
+    study, plain = load_study("gfe", ["data.protocol=modulo"]), load_study("gfe")
+    assert study == plain.model_copy(update={"data": plain.data.model_copy(update={"protocol": "modulo"})})
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ("data.preset", "write KEY=VALUE"),
+        ("=3", "write KEY=VALUE"),
+        ("data..preset=wild", "write KEY=VALUE"),
+        ("data.presett=wild", "unknown key 'presett' in [data.synthetic]; did you mean 'preset'?"),
+        ("sedes=[1]", "unknown key 'sedes' in [study]; did you mean 'seeds'?"),
+        ("trian.epochs=3", "did you mean 'train'?"),
+        ("train.epochs=many", "train.epochs: input should be a valid integer (given: 'many')"),
+        ("train.epochs=0", "greater than or equal to 1 (given: 0)"),
+        ("train.epochs=3\nbatch=2", "train.epochs: input should be a valid integer"),
+        ("data.preset.kind=wild", "'preset' is a value, not a table"),
+        ("data=wild", "data"),
+        ("variant.rank=3", "a variant's recipe cannot be set"),
+    ],
+)
+def test_a_wish_is_checked_like_the_file(wish, words):
+    with pytest.raises(StudyError) as caught:
+        parse_study(STUDY, "mine.toml", [wish])
+    assert words in str(caught.value)
+    assert "--set" in str(caught.value)
+
+
 @given(st.text(max_size=60))
 def test_any_text_is_a_study_or_a_study_error(text):
     try:
@@ -103,3 +146,16 @@ def test_any_text_is_a_study_or_a_study_error(text):
     else:
         message = f"any.toml gives {study.name}"
     assert message.startswith("any.toml")
+
+
+def test_a_ladder_names_variants_each_once():
+    ladder = STUDY.replace("seeds = [0, 1]", 'ladder = ["dense", "tt-asymmetric-r2"]')
+    assert parse_study(ladder, "mine.toml").ladder == ("dense", "tt-asymmetric-r2")
+    message = error_of("seeds = [0, 1]", 'ladder = ["dense", "tt-asymetric-r2"]')
+    assert "ladder: 'tt-asymetric-r2' is not a variant; did you mean 'tt-asymmetric-r2'?" in message
+    assert "ladder holds 'dense' twice" in error_of("seeds = [0, 1]", 'ladder = ["dense", "dense"]')
+
+
+def test_a_restricted_study_keeps_the_rungs_that_are_left():
+    study = parse_study(STUDY.replace("seeds = [0, 1]", 'ladder = ["dense", "tt-asymmetric-r2", "tt-balanced-r4"]'), "mine.toml")
+    assert restricted(study, ("tt-balanced-r4",), (), None).ladder == ("dense", "tt-balanced-r4")

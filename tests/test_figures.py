@@ -49,5 +49,10 @@ def test_a_log_axis_has_ticks_inside_it_and_not_too_many(low: float, factor: flo
         assert ticks
 
 
+def test_a_narrow_log_axis_skips_powers_of_ten_rather_than_to_have_no_tick() -> None:
+    assert log_ticks(5e4, 5e7, most=3) == [1e5, 1e6, 1e7]
+    assert log_ticks(5e3, 5e7, most=3) == [1e4, 1e6]
+
+
 def test_ticks_drop_zeros_after_the_point() -> None:
     assert [short(text) for text in ("10.0 kB", "1.50×", "100 ms", "0 B", "1.00 MB")] == ["10 kB", "1.5×", "100 ms", "0 B", "1 MB"]

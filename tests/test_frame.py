@@ -59,6 +59,17 @@ def test_predictions_has_a_line_per_test_clip_with_its_person_and_label(folder):
     assert wrong["subject"].tolist() == ["p1", "p2"]
     assert wrong["label"].tolist() == [0, 1]
     assert wrong["predicted"].tolist() == [1, 0]
+    assert wrong[["logit_0", "logit_1"]].to_numpy().tolist() == [[0, 1], [1, 0]]
+    assert predictions["logit_0"].dtype == np.float32
+
+
+def test_epochs_has_a_line_per_epoch_of_every_training(folder):
+    epochs = load(folder).epochs
+    tt = epochs[(epochs["variant"] == "tt") & (epochs["fold"] == "a")]
+    assert tt["epoch"].tolist() == [0, 1]
+    assert tt["validation_accuracy"].tolist() == [0.5, 0.4]
+    assert tt["epoch_s"].tolist() == [0.2, 0.3]
+    assert tt["kept"].tolist() == [True, False]
 
 
 def test_clips_keep_their_labels_when_a_target_answers_in_another_order(tmp_path):

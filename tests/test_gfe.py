@@ -152,6 +152,28 @@ def test_the_first_frame_is_the_same_picture_in_every_clip_of_a_person(folder: P
     assert (frames[:, -1] != frames[0, 0]).any(axis=(1, 2)).all()
 
 
+def test_exaggeration_leaves_the_heads_movement_alone_and_multiplies_the_rest():
+    rng = np.random.default_rng(0)
+    face = rng.normal(size=(gfe.lines.POINTS, 2))
+    turn = np.array([[0.1, -0.2], [0.3, 0.05]])  # the head: any affine map
+    head = (face @ turn + [0.4, -0.1])[None]
+    np.testing.assert_allclose(gfe.exaggerated(face, head, 3.0), head, atol=1e-12)
+    places = np.column_stack([face, np.ones(len(face))])
+    within = rng.normal(size=(gfe.lines.POINTS, 2))
+    within -= places @ np.linalg.lstsq(places, within, rcond=None)[0]  # what no affine map explains
+    np.testing.assert_allclose(gfe.exaggerated(face, head + within, 3.0), head + 3 * within, atol=1e-10)
+    np.testing.assert_array_equal(gfe.exaggerated(face, head + within, 1.0), head + within)
+
+
+def test_exaggeration_changes_the_pictures_but_neither_the_coordinates_nor_the_first_frame(folder: Path):
+    (plain_moves, plain), (moves, clips) = (gfe.coordinates(data(exaggerate=times), folder) for times in (1.0, 3.0))
+    np.testing.assert_array_equal(moves, plain_moves)
+    np.testing.assert_array_equal(clips.frames[:, 0], plain.frames[:, 0])
+    changed = np.abs(clips.frames[:, -1].astype(int) - clips.frames[:, 0]).mean()
+    assert changed > np.abs(plain.frames[:, -1].astype(int) - plain.frames[:, 0]).mean()
+    assert clips.fingerprint != plain.fingerprint
+
+
 def test_the_folder_itself_and_its_parent_give_the_same_clips(tmp_path: Path):
     inner = tmp_path / "gfe"
     inner.mkdir()

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from fercompress.compress.quantize import extractor_rewrite, kernel_bits, predictor_rewrite, rounded_cores
-from fercompress.errors import ModelError
+from fercompress.compress.quantize import kernel_bits, predictor_rewrite, rounded_cores, this_cpu_bits
 from fercompress.export import onnx_file, runtime
 from fercompress.tt.layers import TTLSTM
 from fercompress.tt.shape import asymmetric
@@ -20,12 +19,6 @@ class Predictor(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return self.classifier(self.lstm(features)[0][:, -1])  # type: ignore[no-any-return]
-
-
-def _extractor() -> nn.Module:
-    torch.manual_seed(0)
-    layers = [nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU()]
-    return nn.Sequential(*layers).eval()
 
 
 def _run(model: onnx.ModelProto, value: np.ndarray) -> np.ndarray:
@@ -53,47 +46,17 @@ def test_any_cpuinfo_gives_seven_or_eight(cpuinfo: str) -> None:
     assert kernel_bits(cpuinfo) in (7, 8)
 
 
-@pytest.mark.parametrize("bits", [7, 8])
-def test_the_int8_extractor_is_smaller_and_close_and_its_weights_are_int8(bits: int) -> None:
-    frames = np.random.default_rng(0).standard_normal((16, 1, 16, 16)).astype(np.float32)
-    model = onnx_file.extractor_model(_extractor(), 1, 16)
-    rounded = onnx_file.tidy(extractor_rewrite(frames, bits)(model))
-    wanted, found = _run(model, frames[:1]), _run(rounded, frames[:1])
-    assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
-    weights = [onnx.numpy_helper.to_array(tensor) for tensor in rounded.graph.initializer if len(tensor.dims) == 4]
-    assert [weight.dtype for weight in weights] == [np.int8, np.int8]
-    assert max(np.abs(weight.astype(int)).max() for weight in weights) <= 2 ** (bits - 1)
-
-
-def test_the_same_extractor_is_quantized_once_and_copies_are_handed_out() -> None:
-    frames = np.random.default_rng(0).standard_normal((8, 1, 16, 16)).astype(np.float32)
-    rewrite = extractor_rewrite(frames, 8)
-    model = onnx_file.extractor_model(_extractor(), 1, 16)
-    first = rewrite(model)
-    content = first.SerializeToString(deterministic=True)
-    del first.graph.node[:]
-    assert rewrite(model).SerializeToString(deterministic=True) == content
-
-
-def test_too_few_calibration_frames_are_refused() -> None:
-    with pytest.raises(ModelError, match="2 calibration frames are too few"):
-        extractor_rewrite(np.zeros((2, 1, 16, 16), np.float32), 8)(onnx_file.extractor_model(_extractor(), 1, 16))
-
-
 def test_nothing_is_written_to_standard_output_or_error(capfd: pytest.CaptureFixture[str]) -> None:
-    frames = np.random.default_rng(0).standard_normal((8, 1, 16, 16)).astype(np.float32)
-    extractor_rewrite(frames, 8)(onnx_file.extractor_model(_extractor(), 1, 16))
     predictor_rewrite(8)(onnx_file.predictor_model(Predictor(nn.LSTM(48, 32, batch_first=True)), 5, 48))
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
 
 
-def test_a_dense_lstm_becomes_the_int8_operator_and_the_classifier_is_stored_as_int8() -> None:
+def test_a_dense_lstm_becomes_the_int8_operator() -> None:
     torch.manual_seed(0)
     model = onnx_file.predictor_model(Predictor(nn.LSTM(48, 32, batch_first=True)), 5, 48)
-    rounded = onnx_file.tidy(predictor_rewrite(8)(model))
+    rounded = onnx_file.tidy(predictor_rewrite(this_cpu_bits())(model))
     assert "DynamicQuantizeLSTM" in [node.op_type for node in rounded.graph.node]
-    assert not [tensor for tensor in rounded.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT and np.prod(tensor.dims) > 256]
     features = np.random.default_rng(0).standard_normal((1, 5, 48)).astype(np.float32)
     assert np.abs(_run(rounded, features) - _run(model, features)).max() < 0.03
     assert len(rounded.SerializeToString()) < 0.45 * len(model.SerializeToString())

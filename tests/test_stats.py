@@ -211,3 +211,14 @@ def test_variation_and_drift_of_a_few_numbers():
     assert stats.coefficient_of_variation([5]) is None
     assert stats.drift([10, 10, 50, 11, 11]) == pytest.approx(0.1)
     assert stats.drift([10, 10, 11]) is None
+
+
+def test_the_interval_of_a_change_is_the_limits_of_both_drops():
+    random = np.random.default_rng(3)
+    one, other = ((random.random((3, 60)) < share).astype(float) for share in (0.9, 0.8))
+    one[0, 7] = other[0, 7] = np.nan
+    people = [f"p{i // 5}" for i in range(60)]
+    low, high = stats.change_interval(one, other, people)
+    assert low == pytest.approx(-stats.drop_limit(one, other, people, 0.975))
+    assert high == pytest.approx(stats.drop_limit(other, one, people, 0.975))
+    assert low < stats.seed_mean(other - one) < high

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import fercompress
-from fercompress.config import load_study
 from fercompress.data import source
 from fercompress.results.store import FILE, Store
 from fercompress.results.summary import json_schema
+from fercompress.studyfile import load_study
 
 HERE = Path(__file__).parent
 STUDY = """
@@ -42,6 +42,7 @@ epochs = 2
 
 [fine_tune]
 epochs = 2
+extractor_epochs = 1
 
 [measure]
 rounds = 2
@@ -73,9 +74,18 @@ recipe = [{{ step = "bottleneck", rank = 2 }}]
 [[variant]]
 name = "small-dense-int8"
 recipe = [{{ step = "small-dense", bytes_of = "tt-r2-int8" }}, {int8}]
+
+[[variant]]
+name = "lowrank-tt-r2-int4"
+recipe = [
+    {{ step = "low-rank", ratio = 2.0 }},
+    {{ step = "tensor-train", rank = 2, start = "data-aware" }},
+    {{ step = "quantize", part = "extractor", mean_bits = 5.0, qat = "always", calibration_clips = 4 }},
+    {{ step = "quantize", part = "predictor", bits = 4 }},
+]
 """
 INT8 = '{ step = "quantize", part = "extractor", calibration_clips = 4 }, { step = "quantize", part = "predictor" }'
-VARIANTS = ["dense-fp32", "tt-r1", "tt-r2", "tt-r2-int8", "dense-int8", "bottleneck-r2", "small-dense-int8"]
+VARIANTS = ["dense-fp32", "tt-r1", "tt-r2", "tt-r2-int8", "dense-int8", "bottleneck-r2", "small-dense-int8", "lowrank-tt-r2-int4"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 # What a clock, or the host's load, decides; everything else must be the same however often a run was stopped.
 TIMED = ("timed_clips", "latency_", "speedup_", "memory_", "power_", "train_epoch_s", "doubts", "reasons")
@@ -125,6 +135,29 @@ def test_the_size_control_is_as_large_as_its_model_and_not_larger(finished):
     rows = {row["variant"]: row for row in json.loads((finished / "out/summary.json").read_text())["rows"]}
     control, model = rows["small-dense-int8"]["stored_bytes"], rows["tt-r2-int8"]["stored_bytes"]
     assert 0.97 * model <= control <= model
+
+
+def test_every_manifest_says_that_nothing_was_pruned_and_how_the_extractor_was_rounded(finished):
+    manifests = [json.loads(path.read_text()) for path in (finished / "out/bundles").glob("*/manifest.json")]
+    for manifest in manifests:
+        checked = manifest["checks"]["pruning_free"]
+        assert checked["units_dropped"] == checked["weights_pruned"] == 0
+        assert any(name.startswith("extractor.") for name in checked["matrices"])
+    rounding = {manifest["variant"]: manifest["checks"]["rounding"] for manifest in manifests}
+    assert rounding["dense-fp32"] == {}
+    assert rounding["tt-r2-int8"]["calibration"] in rounding["tt-r2-int8"]["relative_error"]
+    low_rank = rounding["lowrank-tt-r2-int4"]
+    assert 4 in low_rank["layer_bits"]
+    assert low_rank["quantization_aware_training"] in ("used", "tried, not better")
+    assert set(low_rank["validation_accuracy"]) == {"float32", "rounded", "trained_and_rounded"}
+
+
+def test_low_rank_and_four_bits_make_the_smallest_bundle_and_name_themselves(finished):
+    rows = {row["variant"]: row for row in json.loads((finished / "out/summary.json").read_text())["rows"]}
+    assert rows["lowrank-tt-r2-int4"]["stored_bytes"] == min(row["stored_bytes"] for row in rows.values())
+    (manifest,) = [json.loads(path.read_text()) for path in (finished / "out/bundles").glob("lowrank-tt-r2-int4-*/manifest.json")]
+    assert "low-rank convolutions" in manifest["way"]
+    assert "weighted by the inputs' covariance" in manifest["way"]
 
 
 def test_the_page_is_one_file_that_loads_nothing(finished):

@@ -11,9 +11,9 @@ import toy_run as toy
 
 from fercompress import stats
 from fercompress.errors import DiskFullError, ResultsError
-from fercompress.records import Doubt
+from fercompress.records import Doubt, History
 from fercompress.results import summary
-from fercompress.results.store import FILE, Store
+from fercompress.results.store import FILE, Store, Training
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_the_file_holds_what_the_function_returns_and_says_what_it_is_of(store):
     toy.record_blocks(store, toy.study())
     made = summary.write_summary(store, store.path.parent)
     assert json.loads((store.path.parent / "summary.json").read_text(encoding="utf-8")) == made
-    assert (made["schema"], made["study"], made["title"], made["baseline"]) == (1, "toy", "A toy", "dense")
+    assert (made["schema"], made["study"], made["title"], made["baseline"]) == (2, "toy", "A toy", "dense")
     assert made["created"] == "2026-01-02T03:04:05.678+00:00"
     assert made["data"]["folds"] == [{"name": name, "train": 12, "validation": 6, "test": 12} for name in "ab"]
     assert made["data"]["left_out"] == 1
@@ -131,6 +131,7 @@ def test_sizes_and_their_ratios_come_from_the_manifest(store):
     rows = written(store)
     tt = rows["tt"]
     assert (tt["params"], tt["params_lstm"], tt["params_tt"], tt["stored_bytes"], tt["bytes_predictor"]) == (850, 250, 100, 1500, 500)
+    assert (tt["params_dense"], tt["params_lstm_dense"], tt["params_tt_dense"]) == (2600, 2000, 1800)
     assert tt["ratio_tt_params"] == 18
     assert tt["ratio_lstm_params"] == 8
     assert tt["ratio_model_params"] == pytest.approx(2600 / 850)
@@ -254,7 +255,65 @@ def test_training_columns_average_over_seeds_and_folds(store):
     assert row["train_epoch_s"] == 0.25
     assert row["validation_accuracy"] == pytest.approx(0.55)  # 0.5 and 0.6, at the kept epoch
     assert row["accuracy_last_epoch"] == pytest.approx(0.75)
-    assert row["way"] == "way of tt"
+    assert row["way_text"] == "way of tt"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ([], ("as-trained", None, 32, 32)),
+        ([{"step": "quantize", "part": "extractor", "bits": 8}], ("as-trained", None, 8, 32)),
+        ([{"step": "tensor-train", "rank": 4, "start": "decompose"}, {"step": "quantize", "part": "predictor", "bits": 4}], ("decomposed", 4, 32, 4)),
+        ([{"step": "tensor-train", "rank": 2, "start": "from-scratch"}], ("from-scratch", 2, 32, 32)),
+        ([{"step": "low-rank", "energy": 0.9}, {"step": "tensor-train", "rank": 8, "start": "data-aware"}], ("data-aware", 8, 32, 32)),
+        ([{"step": "bottleneck", "rank": 4}], ("control", None, 32, 32)),
+        ([{"step": "small-dense", "bytes_of": "tt"}, {"step": "quantize", "part": "predictor"}], ("control", None, 32, 8)),
+    ],
+)
+def test_way_rank_and_bits_come_from_the_recipe(store, monkeypatch, recipe, expected):
+    monkeypatch.setitem(toy.RECIPES, "tt", recipe)
+    toy.record_head(store, toy.study())
+    row = rows_of(store)["tt"]
+    assert (row["way"], row["tt_rank"], row["extractor_bits"], row["predictor_bits"]) == expected
+
+
+def test_a_journal_without_recipes_has_no_way_and_says_so(store):
+    the_study = toy.study()
+    for variant in the_study["variants"]:
+        del variant["recipe"]
+    store.record_study(the_study)
+    assert rows_of(store)["tt"]["reasons"]["way"] == "the recipe is not recorded"
+
+
+def test_a_training_takes_the_sum_of_its_epochs_and_the_time_to_the_teachers_best_is_counted_to_the_end_of_an_epoch(store):
+    """The teacher reaches 0.6 at most; the variant does so after its third epoch, 1 + 2 + 3 seconds on."""
+    store.record_study(toy.study())
+    for fold in "ab":
+        store.record_training(Training("dense", 0, fold, "", History((1.0, 1.0), (0.6, 0.4), (50.0, 50.0), 0)))
+        store.record_training(Training("tt", 0, fold, "", History((1.0,) * 4, (0.3, 0.5, 0.6, 0.9), (1.0, 2.0, 3.0, 4.0), 3)))
+    rows = rows_of(store)
+    assert (rows["tt"]["train_epochs"], rows["tt"]["train_total_s"], rows["tt"]["time_to_dense_s"]) == (4, 10, 6)
+    assert rows["dense"]["time_to_dense_s"] is None
+    assert "training took 100 s, extractor included" in rows["dense"]["reasons"]["time_to_dense_s"]
+
+
+def test_where_one_training_does_not_reach_the_teachers_best_no_time_is_claimed(store):
+    store.record_study(toy.study())
+    for fold, best in (("a", 0.6), ("b", 0.5)):
+        store.record_training(Training("dense", 0, fold, "", History((1.0,), (0.6,), (50.0,), 0)))
+        store.record_training(Training("tt", 0, fold, "", History((1.0,), (best,), (1.0,), 0)))
+    row = rows_of(store)["tt"]
+    assert row["time_to_dense_s"] is None
+    assert row["reasons"]["time_to_dense_s"] == "1 of 2 trainings reached the dense teacher's best validation accuracy"
+
+
+def test_a_variant_that_is_only_rounded_has_no_training_of_its_own(store, monkeypatch):
+    monkeypatch.setitem(toy.RECIPES, "tt", [{"step": "quantize", "part": "extractor", "bits": 8}])
+    history = History((1.0,), (0.6,), (50.0,), 0)
+    store.record_study(toy.study())
+    for variant in ("dense", "tt"):
+        store.record_training(Training(variant, 0, "a", "", history))
+    assert "no training of its own" in rows_of(store)["tt"]["reasons"]["train_total_s"]
 
 
 def test_a_variant_that_failed_everywhere_is_a_row_with_its_reasons_not_a_hole(store):

@@ -11,6 +11,7 @@ from fercompress.records import Block, BlockKey, Bundle, Clips, Fold, History, L
 from fercompress.results.store import Store, Training
 
 CLASSES = ("calm", "glad")
+RECIPES: dict[str, list[dict]] = {"dense": [], "tt": [{"step": "tensor-train", "rank": 4, "start": "decompose"}]}
 TESTS = {"a": np.arange(0, 12), "b": np.arange(12, 24)}
 LABELS = np.array([0, 1, 1] * 10)
 SIZES = {
@@ -34,7 +35,7 @@ def folds() -> list[Fold]:
 def study(seeds=(0,), rounds=6, passes=("accuracy", "latency", "memory", "power")) -> dict:
     return {
         "name": "toy", "title": "A toy", "seeds": list(seeds), "targets": ["localhost"], "baseline": "dense",
-        "measure": {"rounds": rounds, "passes": list(passes)}, "variants": [{"name": "dense"}, {"name": "tt"}],
+        "measure": {"rounds": rounds, "passes": list(passes)}, "variants": [{"name": name, "recipe": recipe} for name, recipe in RECIPES.items()],
     }  # fmt: skip
 
 
@@ -84,10 +85,15 @@ def record_head(store: Store, the_study: dict) -> None:
     for variant, size in SIZES.items():
         for seed in the_study["seeds"]:
             for fold in TESTS:
-                manifest = {"graph_key": variant, "way": f"way of {variant}", "size": dataclasses.asdict(size)}
+                manifest = {
+                    "graph_key": variant, "way": f"way of {variant}", "size": dataclasses.asdict(size), "recipe": RECIPES[variant],
+                    "engine": "onnxruntime", "opset": 17, "made_with": {"torch": "2"}, "layers": [],
+                    "files": {"extractor.onnx": {"bytes": size.bytes_extractor}, "predictor.onnx": {"bytes": size.bytes_predictor}},
+                }  # fmt: skip
                 bundle = Bundle(Path("bundles"), sha256(variant, seed, fold), variant, "onnxruntime", manifest, size)
                 store.record_bundle(bundle, seed, fold, timed=(seed, fold) == (the_study["seeds"][0], "a"))
-                history = History((1.0, 0.5), (0.5 + seed / 10, 0.4), (0.1, 0.1), 0)
+                epoch_s = (0.1, 0.1) if variant == "dense" else (0.2, 0.3)
+                history = History((1.0, 0.5), (0.5 + seed / 10, 0.4), epoch_s, 0)
                 store.record_training(Training(variant, seed, fold, f"way of {variant}", history, 0.25, last_epoch_accuracy=0.75))
 
 

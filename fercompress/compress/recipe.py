@@ -1,4 +1,4 @@
-"""Apply a variant's recipe: the teacher's two networks in, the variant's networks and its quantization wishes out."""
+"""Apply a variant's recipe to a predictor: the teacher's in, the variant's and its quantization wishes out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fercompress import config
 from fercompress.compress.controls import Bottleneck, SmallDense, largest_hidden
@@ -23,6 +23,8 @@ class Context:
     feature_map: (c, h, w) of the extractor's output; classes: how many; dropout: for a control's own head
     byte_budget: from a variant's name to the bytes that a predictor may take to make the whole bundle as large as that variant's (not above)
     predictor_bytes: from a predictor and the recipe's quantization wishes to the bytes of its exported file
+    samples: what the LSTM reads in training: float (n, D) features and (n, H) hidden states
+    validation_loss: a predictor's mean cross-entropy on the validation clips' features
     """
 
     feature_map: tuple[int, int, int]
@@ -30,65 +32,80 @@ class Context:
     dropout: float
     byte_budget: Callable[[str], int]
     predictor_bytes: Callable[[nn.Module, tuple[config.Quantize, ...]], int]
-
-
-@dataclass(frozen=True)
-class Compressed:
-    """What a recipe made; `compress.quantize` still has to round it.
-
-    extractor: the teacher's; predictor: the variant's, trained, in evaluation mode; way: how it came about, named in every result
-    quantize: what is wished to be rounded
-    """
-
-    extractor: nn.Module
-    predictor: nn.Module
-    way: str
-    quantize: tuple[config.Quantize, ...]
+    samples: Callable[[], tuple[Tensor, Tensor]]
+    validation_loss: Callable[[nn.Module], float]
 
 
 Change = Callable[[nn.Module, Any, Context, tuple[config.Quantize, ...]], tuple[nn.Module, str]]
+WAYS = {
+    "decompose": "decomposed, then fine-tuned",
+    "data-aware": "decomposed with the error weighted by the inputs' covariance, then fine-tuned",
+    "from-scratch": "trained in tensor-train form from scratch",
+}
 
 
-def apply(variant: config.Variant, extractor: nn.Module, predictor: nn.Module, context: Context, fit: Callable[[nn.Module], nn.Module]) -> Compressed:
-    """The teacher's modules are never changed: what a step changes is a copy.
+def apply(variant: config.Variant, predictor: nn.Module, context: Context, fit: Callable[[nn.Module], nn.Module]) -> tuple[nn.Module, str]:
+    """The variant's predictor, in evaluation mode and not yet rounded, and how it came about. The teacher's is never changed: the result is a copy.
 
     fit: trains a predictor that a step has changed (on the frozen extractor's features, by distillation where the study says so) and returns it
     raises: ShapeError, ModelError
     """
-    wishes = tuple(step for step in variant.recipe if isinstance(step, config.Quantize))
+    wishes = quantize_steps(variant)
     way = "dense, as trained"
     changed = predictor
-    for step in variant.recipe:
-        if not isinstance(step, config.Quantize):
-            changed, way = STEPS[type(step)](changed, step, context, wishes)
-            changed = fit(changed)
+    for step in predictor_steps(variant):
+        changed, way = STEPS[type(step)](changed, step, context, wishes)
+        changed = fit(changed)
     if changed is predictor:
         changed = copy.deepcopy(predictor)
-    return Compressed(extractor.eval(), changed.eval(), way, wishes)
+    return changed.eval(), way
+
+
+def low_rank_step(variant: config.Variant) -> config.LowRank | None:
+    return next((step for step in variant.recipe if isinstance(step, config.LowRank)), None)
+
+
+def predictor_steps(variant: config.Variant) -> tuple[config.Step, ...]:
+    """Those that change the predictor, and make it train."""
+    return tuple(step for step in variant.recipe if type(step) in STEPS)
+
+
+def quantize_steps(variant: config.Variant) -> tuple[config.Quantize, ...]:
+    return tuple(step for step in variant.recipe if isinstance(step, config.Quantize))
 
 
 def _tensor_train(predictor: nn.Module, step: config.TensorTrain, context: Context, _wishes: tuple[config.Quantize, ...]) -> tuple[nn.Module, str]:
-    way = "decomposed, then fine-tuned" if step.start == "decompose" else "trained in tensor-train form from scratch"
-    return tensorize(predictor, step, context.feature_map[0]), way
+    return tensorize(predictor, step, context.feature_map[0], context.samples, context.validation_loss), WAYS[step.start]
 
 
-def _bottleneck(predictor: nn.Module, step: config.Bottleneck, context: Context, _wishes: tuple[config.Quantize, ...]) -> tuple[nn.Module, str]:
+def _bottleneck(predictor: nn.Module, step: config.Bottleneck, context: Context, wishes: tuple[config.Quantize, ...]) -> tuple[nn.Module, str]:
     channels, height, width = context.feature_map
     if step.rank > channels:
         raise ModelError(f"bottleneck rank {step.rank} is above the feature map's {channels} channels")
-    hidden = only_lstm(predictor)[1].hidden_size
-    control = Bottleneck(channels, height * width, step.rank, hidden, context.classes, context.dropout)
-    return control, f"control: 1x1 convolution to {step.rank} channels before a dense LSTM, trained from scratch"
+
+    def build(hidden: int) -> Bottleneck:
+        return Bottleneck(channels, height * width, step.rank, hidden, context.classes, context.dropout)
+
+    hidden, size = _hidden(step.bytes_of, build, only_lstm(predictor)[1].hidden_size, context, wishes)
+    return build(hidden), f"control: 1x1 convolution to {step.rank} channels before a dense LSTM{size}, trained from scratch"
 
 
-def _small_dense(_predictor: nn.Module, step: config.SmallDense, context: Context, wishes: tuple[config.Quantize, ...]) -> tuple[nn.Module, str]:
-    channels = context.feature_map[0]
-
+def _small_dense(predictor: nn.Module, step: config.SmallDense, context: Context, wishes: tuple[config.Quantize, ...]) -> tuple[nn.Module, str]:
     def build(hidden: int) -> SmallDense:
-        return SmallDense(channels, hidden, context.classes, context.dropout)
+        return SmallDense(context.feature_map[0], hidden, context.classes, context.dropout)
 
-    hidden = largest_hidden(lambda size: context.predictor_bytes(build(size), wishes), context.byte_budget(step.bytes_of))
-    return build(hidden), f"control: pooled features and a dense LSTM of {hidden} units, as many bytes as {step.bytes_of}, trained from scratch"
+    hidden, size = _hidden(step.bytes_of, build, only_lstm(predictor)[1].hidden_size, context, wishes)
+    return build(hidden), f"control: pooled features and a dense LSTM{size}, trained from scratch"
+
+
+def _hidden(
+    bytes_of: str | None, build: Callable[[int], nn.Module], as_teacher: int, context: Context, wishes: tuple[config.Quantize, ...]
+) -> tuple[int, str]:
+    """How many hidden units a control has, and why, for its description."""
+    if bytes_of is None:
+        return as_teacher, ""
+    hidden = largest_hidden(lambda size: context.predictor_bytes(build(size), wishes), context.byte_budget(bytes_of))
+    return hidden, f" of {hidden} units, as many bytes as {bytes_of}"
 
 
 STEPS: dict[type[config.Section], Change] = {
@@ -96,8 +113,3 @@ STEPS: dict[type[config.Section], Change] = {
     config.Bottleneck: _bottleneck,
     config.SmallDense: _small_dense,
 }
-
-
-def needs_training(variant: config.Variant) -> bool:
-    """Whether `apply` will call `fit`."""
-    return any(type(step) in STEPS for step in variant.recipe)

@@ -55,7 +55,7 @@ def coordinates(config: GfeData, data_root: Path) -> tuple[Float32, Clips]:
     classes = tuple(sorted({recording.expression for recording in recordings}))
     _refuse_single_clips(classes, performances, recordings)
     moves = np.stack([_movement(performance.points) for performance in performances])
-    frames = _pictures(performances, moves, recordings, config.size)
+    frames = _pictures(performances, moves, recordings, config)
     owners = [performance.recording for performance in performances]
     positions = tuple(performance.position for performance in performances)
     labels = np.array([classes.index(owner.expression) for owner in owners], dtype=np.int64)
@@ -82,7 +82,7 @@ def coordinates(config: GfeData, data_root: Path) -> tuple[Float32, Clips]:
 def fingerprint(config: GfeData, data_root: Path) -> str:
     """sha256 (hex) of all that the clips are made from, without making them: files, wishes, way of drawing. raises: DataError"""
     files = [(path.name, gfe_files.sha256(path)) for pair in gfe_files.chosen(config, data_root)[0].values() for path in pair]
-    return digest("gfe", DRAWING, PICTURE_SPAN, PICTURE_MIDDLE, LINE_WIDTH, config.frames, config.context, config.size, files)
+    return digest("gfe", DRAWING, PICTURE_SPAN, PICTURE_MIDDLE, LINE_WIDTH, config.frames, config.context, config.size, config.exaggerate, files)
 
 
 def check(config: GfeData, data_root: Path) -> dict[str, Any]:
@@ -141,17 +141,31 @@ def _lost(points: Float64) -> npt.NDArray[np.bool_]:
     return np.asarray(at_zero | (apart < 1))
 
 
-def _pictures(performances: list[_Performance], moves: Float64, recordings: list[Recording], size: int) -> UInt8:
+def _pictures(performances: list[_Performance], moves: Float64, recordings: list[Recording], config: GfeData) -> UInt8:
     """moves: (N, T, 100, 2) in iris distances -> uint8 (N, T, size, size): each performer's mean face, moved."""
+    size = config.size
     faces = {person: _mean_face([r for r in recordings if r.person == person]) for person in {p.recording.person for p in performances}}
     width = LINE_WIDTH * size / 64
     middle = np.array(PICTURE_MIDDLE)
     return np.stack(
         [
-            lines.draw((faces[performance.recording.person] + move - middle) * (size / PICTURE_SPAN) + (size - 1) / 2, size, width)
-            for performance, move in zip(performances, moves, strict=True)
+            lines.draw((face + exaggerated(face, move, config.exaggerate) - middle) * (size / PICTURE_SPAN) + (size - 1) / 2, size, width)
+            for face, move in zip((faces[performance.recording.person] for performance in performances), moves, strict=True)
         ]
     )
+
+
+def exaggerated(face: Float64, moves: Float64, times: float) -> Float64:
+    """Make the movement within the face `times` as large and leave the head's alone, as motion magnification does (Liu et al. 2005).
+
+    face: (100, 2), at rest; moves: (T, 100, 2), of its points; the head's movement is the affine map of the face nearest to `moves` (least squares)
+    returns: (T, 100, 2)
+    """
+    if times == 1:
+        return moves
+    places = np.column_stack([face, np.ones(len(face))])
+    head = places @ (np.linalg.pinv(places) @ moves)
+    return np.asarray(head + times * (moves - head))
 
 
 def _mean_face(recordings: list[Recording]) -> Float64:

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from fercompress.errors import BundleError, DiskFullError
-from fercompress.export import onnx_file, runtime
-from fercompress.export.onnx_lstm import OPSET
+from fercompress.export import onnx_file, packing, runtime
+from fercompress.export.onnx_build import OPSET
 from fercompress.records import Bundle, Preprocess, Size, UInt8, digest
 from fercompress.tt.layers import TTLSTM
 from fercompress.tt.weights import TTWeight
@@ -44,16 +44,18 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Part:
-    """One graph of a bundle, ready to be written."""
+    """One graph of a bundle, ready to be written; what is counted is `model`, what is stored its packed form."""
 
     model: onnx.ModelProto
     content: bytes
 
     @classmethod
     def of(cls, model: onnx.ModelProto, rewrite: Rewrite | None) -> Part:
-        if rewrite is not None:
-            model = onnx_file.tidy(rewrite(model))
-        return cls(model, model.SerializeToString(deterministic=True))
+        if rewrite is None:
+            return cls(model, model.SerializeToString(deterministic=True))
+        rounded = rewrite(model)
+        stored = onnx_file.tidy(packing.packed(rounded))
+        return cls(onnx_file.tidy(rounded), stored.SerializeToString(deterministic=True))
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,13 @@ def write(
     recipe: Sequence[Mapping[str, Any]],
     way: str,
     rewrites: Mapping[str, Rewrite] | None = None,
+    checks: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """Export both networks, compare them with torch, and write a new folder below root; the same content is written once.
 
     clips: uint8 (n, T, size, size), real ones: the largest differences of features and logits between torch and the engine stand in the manifest
     recipe: the variant's steps as JSON-able tables; rewrites: per "extractor" / "predictor" what rounds the exported graph
+    checks: JSON-able, what was checked of the networks before export
     raises: BundleError if root cannot be written, DiskFullError, ModelError for a network that cannot be exported
     """
     rewrites = rewrites or {}
@@ -115,6 +119,7 @@ def write(
         "classes": list(inputs.classes),
         "size": asdict(size),
         "layers": [{"name": name, **module.description} for name, module in predictor.named_modules() if isinstance(module, TTLSTM)],
+        "checks": dict(checks or {}),
         "agreement": _agreement(parts, extractor, predictor, inputs, clips),
         "opset": OPSET,
         "made_with": {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import onnx
 import onnxruntime
 
 from fercompress.errors import BundleError
+from fercompress.export.session import session
+from fercompress.export.streaming import STATE, streaming
 from fercompress.records import Bundle, Float32, Preprocess, UInt8
 
-
-def session(content: bytes) -> onnxruntime.InferenceSession:
-    """One thread on the CPU: the results then do not depend on the machine's core count."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+__all__ = ["Runner", "Stream", "session"]
 
 
 class Runner:
@@ -41,6 +40,47 @@ class Runner:
 
     def predict(self, frames: UInt8) -> Float32:
         """frames: uint8 (N, T, H, W); returns float32 (N, classes), probabilities. raises: BundleError"""
-        logits = self.logits(frames)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+        return _probabilities(self.logits(frames))
+
+    def stream(self) -> Stream:
+        """Frames one by one instead of clips, at one step's cost each. raises: ModelError if the predictor cannot be run step by step"""
+        manifest = self.bundle.manifest
+        height, width = manifest["extractor"]["input"]["shape"][2:]
+        predictor = streaming(onnx.load(self.bundle.folder / manifest["predictor"]["file"]))
+        extractor = self._extractor
+        return Stream(lambda frame: extractor.run(None, {"frame": frame})[0], predictor, self._preprocess, (height, width))
+
+
+class Stream:
+    """One running clip: its first frame and the LSTM's state. A network that was trained on clips of T frames knows streams of about T frames."""
+
+    def __init__(self, extract: Callable[[Float32], Float32], predictor: onnx.ModelProto, preprocess: Preprocess, size: tuple[int, int]) -> None:
+        """extract: float32 (1, channels, H, W) -> (1, D); predictor: a step graph, see `streaming`"""
+        self._extract, self._preprocess, self._size = extract, preprocess, size
+        self._predictor: onnxruntime.InferenceSession = session(predictor.SerializeToString())
+        self._hidden = predictor.graph.input[1].type.tensor_type.shape.dim[2].dim_value
+        self.reset()
+
+    def reset(self) -> None:
+        """The next frame is the first of a new clip."""
+        self._first: UInt8 | None = None
+        self._state = [np.zeros((1, 1, self._hidden), np.float32) for _ in STATE]
+
+    def push(self, frame: UInt8) -> Float32:
+        """frame: uint8 (H, W); returns float32 (classes,), the probabilities after this frame. raises: BundleError for another shape or dtype"""
+        if frame.dtype != np.uint8 or frame.shape != self._size:
+            raise BundleError(f"a stream takes uint8 frames {self._size}, got {frame.dtype} {frame.shape}")
+        if self._first is None:
+            self._first = frame.copy()
+        # The difference is to the clip's first frame, which goes through the same arithmetic.
+        pixels = self._preprocess(np.stack([self._first, frame]))[1:]
+        logits, *self._state = self._predictor.run(
+            None, {"features": self._extract(pixels)[None], STATE[0]: self._state[0], STATE[1]: self._state[1]}
+        )
+        return _probabilities(logits)[0]  # type: ignore[no-any-return]
+
+
+def _probabilities(logits: Float32) -> Float32:
+    """(..., classes): softmax over the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)  # type: ignore[no-any-return]

@@ -19,6 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 INK, QUIET, GRID, LINE = "#1d2733", "#5b6673", "#e3e7ec", "#c3cad2"
 WIDTH_IN = 4.9  # two pictures side by side on a page, and still readable on a telephone
+WIDE_IN = 10.2  # a picture over the whole page
 STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 9.5, "axes.titlesize": 9.5, "axes.labelsize": 9.5, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
     "text.color": INK, "axes.labelcolor": QUIET, "axes.edgecolor": LINE, "xtick.color": QUIET, "ytick.color": QUIET,
@@ -29,7 +30,7 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Picture:
-    """name: of its files; alt: what a person who cannot see it is told; caption: what its marks mean"""
+    """name: of its files; alt: what a person who cannot see it is told; caption: what its marks mean; wide: over the whole page"""
 
     name: str
     title: str
@@ -37,6 +38,7 @@ class Picture:
     caption: str
     svg: bytes
     png: bytes
+    wide: bool = False
 
 
 @contextmanager
@@ -48,35 +50,44 @@ def canvas(height_in: float, width_in: float = WIDTH_IN) -> Iterator[tuple[Figur
         yield figure, figure.subplots()
 
 
-def finish(figure: Figure, name: str, title: str, alt: str, caption: str) -> Picture:
+@contextmanager
+def panels(lines: int, columns: int, height_in: float, *, share_x: bool = False) -> Iterator[tuple[Figure, list[Axes]]]:
+    """As `canvas`, over the whole page, with several pictures that share their y axes; row by row."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDE_IN, height_in), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure, list(figure.subplots(lines, columns, sharex=share_x, sharey=True, squeeze=False).flat)
+
+
+def finish(figure: Figure, name: str, title: str, alt: str, caption: str, *, wide: bool = False) -> Picture:
     """Draw into bytes that hold neither date nor version."""
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     figure.set_layout_engine("none")  # laid out once; the second drawing keeps it
     figure.savefig(png, format="png", metadata={"Software": None})
-    return Picture(re.sub(r"[^A-Za-z0-9._-]+", "_", name), title, alt, caption, svg.getvalue(), png.getvalue())
+    return Picture(re.sub(r"[^A-Za-z0-9._-]+", "_", name), title, alt, caption, svg.getvalue(), png.getvalue(), wide)
 
 
-def log_axis(axes: Axes, values: Sequence[float], show: Callable[[float], str], *, left: float = 0.12, right: float = 0.12) -> None:
-    """A log x axis around positive values; left, right: free room as a share of what the values span."""
+def log_axis(axes: Axes, values: Sequence[float], show: Callable[[float], str], *, left: float = 0.12, right: float = 0.12, most: int = 7) -> None:
+    """A log x axis around positive values; left, right: free room as a share of what the values span; most: ticks that fit."""
     low, high = math.log10(min(values)), math.log10(max(values))
     span = max(high - low, 0.3)
     bounds = 10 ** (low - left * span), 10 ** (high + right * span)
     axes.set_xscale("log")
     axes.set_xlim(*bounds)
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_locator(FixedLocator(log_ticks(*bounds)))
+    axes.xaxis.set_major_locator(FixedLocator(log_ticks(*bounds, most)))
     unit_ticks(axes, show)
 
 
-def log_ticks(low: float, high: float) -> list[float]:
-    """At most seven round numbers within the bounds, as many as there are."""
+def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
+    """Round numbers within the bounds: as many as there are, but not above `most`."""
     found: list[float] = []
     for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
         ticks = [digit * 10.0**exponent for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for digit in digits]
         inside = [tick for tick in ticks if low <= tick <= high]
-        if len(inside) > 7:
-            break
+        if len(inside) > most:
+            return found or inside[:: math.ceil(len(inside) / most)]  # every second power of ten, or every third, ...
         found = inside
     return found
 

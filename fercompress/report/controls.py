@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fercompress.report.cells import Cell, Table
 from fercompress.report.pairs import Change, accuracy_change, speedup
 from fercompress.report.record import ReportInput, Row
-from fercompress.report.units import bytes_text, faster_text, interval_text, points_text, time_text
+from fercompress.report.tables import heads, points_cell, variant_cell
+from fercompress.report.units import bytes_text, faster_text, interval_text, percent_text, points_text, ratio_text, time_text
 
 SAME_BYTES = 1.05  # two variants within 5 % of each other's bytes count as equally large
 
@@ -21,6 +24,113 @@ class Remark:
     control: str = ""
     about: str = ""  # the variant that the control answers
     verdict: str = ""  # the text's first sentence, without its point
+
+
+@dataclass(frozen=True)
+class Match:
+    """A control beside a tensor train; change: accuracy of the train less that of the control, None where nothing was tested on both"""
+
+    control: Row
+    train: Row
+    change: Change | None
+
+    @property
+    def bytes_ratio(self) -> float | None:
+        """The control's bytes over the train's."""
+        control, train = self.control.get("stored_bytes"), self.train.get("stored_bytes")
+        return control / train if control and train else None
+
+    @property
+    def equal_bytes(self) -> bool:
+        return self.bytes_ratio is not None and 1 / SAME_BYTES <= self.bytes_ratio <= SAME_BYTES
+
+    @property
+    def verdict(self) -> str:
+        """On accuracy alone."""
+        if self.change is None:
+            return "not compared"
+        return {1: "TT gains", -1: "the control is better", 0: "tied"}[self.change.sign]
+
+    @property
+    def control_wins(self) -> bool:
+        """More accurate in as many bytes or fewer."""
+        return self.change is not None and self.change.sign < 0 and self.bytes_ratio is not None and self.bytes_ratio <= SAME_BYTES
+
+    def bytes_words(self) -> str:
+        if self.bytes_ratio is None:
+            return "bytes not known"
+        if self.equal_bytes:
+            return "at equal bytes"
+        more = self.bytes_ratio > 1
+        return f"not at equal bytes: the control stores {ratio_text(max(self.bytes_ratio, 1 / self.bytes_ratio))} {'as many' if more else 'fewer'}"
+
+
+def matches(given: ReportInput, target: str) -> list[Match]:
+    """Each control beside the train that it answers, then beside the train nearest in bytes, if that is another one."""
+    rows = given.on(target)
+    trains = [row for row in rows if given.family(row["variant"]) == "tensor train"]
+    found: list[Match] = []
+    for control in (row for row in rows if given.family(row["variant"]) == "control"):
+        for train in (counterpart(given, control, trains), nearest(control, trains)):
+            if train is not None and not any(match.control is control and match.train is train for match in found):
+                found.append(Match(control, train, accuracy_change(given, target, control["variant"], train["variant"])))
+    return found
+
+
+def nearest(control: Row, trains: Sequence[Row]) -> Row | None:
+    """The train whose stored bytes are nearest to the control's, as a ratio."""
+    if not control.get("stored_bytes"):
+        return None
+    sized = [row for row in trains if row.get("stored_bytes")]
+    return min(sized, key=lambda row: abs(math.log(row["stored_bytes"] / control["stored_bytes"])), default=None)
+
+
+def table(given: ReportInput, target: str) -> Table:
+    """One line per match: is it the tensor train that helps, or being small?"""
+    lines = []
+    for match in matches(given, target):
+        control, train = match.control, match.train
+        style = "words worse" if match.control_wins else "words"
+        lines.append(
+            (
+                variant_cell(given, control["variant"]), Cell(train["variant"], style="words"), _accuracy(control), _accuracy(train),
+                points_cell(match.change), Cell(match.verdict, match.bytes_words(), style=style),
+            )
+        )  # fmt: skip
+    titles = ("Control", "Tensor train", "Accuracy of the control", "Accuracy of the train", "TT less control, points", "Verdict on accuracy")
+    notes = (
+        "Each control beside the tensor train that it answers (its rank, or the bytes it was built to) and beside the one nearest in bytes. "
+        f"Equal: within {100 * (SAME_BYTES - 1):.0f} %. Tied: the 95 % interval of the paired difference holds 0; it says how much may still lie "
+        "between them.",
+    )
+    return Table("controls", "Tensor trains against controls at the same bytes", heads(*titles), tuple(lines), notes if lines else ())
+
+
+def _accuracy(row: Row) -> Cell:
+    size = f"{row['stored_bytes']:,} B" if row.get("stored_bytes") else "bytes not known"
+    if row.get("accuracy") is None:
+        return Cell("n/a", size, missing=True)
+    return Cell(percent_text(row["accuracy"]), size, exact=f"{row['accuracy']}")
+
+
+def beaten(given: ReportInput, target: str) -> list[Remark]:
+    """A control that is more accurate than a train of the same bytes or more belongs on the first screen."""
+    said = []
+    for match in matches(given, target):
+        if match.control_wins and match.change is not None:
+            sizes = f"{bytes_text(match.control['stored_bytes'])} against {bytes_text(match.train['stored_bytes'])}"
+            gain = Change(-match.change.value, match.change.interval and (-match.change.interval[1], -match.change.interval[0]), 0.0)
+            words = "At equal bytes" if match.equal_bytes else "In fewer bytes"
+            said.append(
+                Remark(
+                    "but",
+                    f"{words} ({sizes}) the control **{match.control['variant']}** is more accurate than **{match.train['variant']}**: "
+                    f"{points_text(gain.value)} points {_bounds(gain, percent=True)}.",
+                    match.control["variant"],
+                    match.train["variant"],
+                )
+            )
+    return said
 
 
 def compare(given: ReportInput, rows: Sequence[Row]) -> tuple[Remark, ...]:
@@ -44,8 +154,7 @@ def counterpart(given: ReportInput, control: Row, trains: Sequence[Row]) -> Row 
         ranks = {step.get("rank") for step in given.recipe(row["variant"]) if step["step"] == "tensor-train"}
         if row["variant"] in named or (rank in ranks and given.is_int8(row["variant"]) == given.is_int8(control["variant"])):
             return row
-    sized = [row for row in trains if row.get("stored_bytes")]
-    return min(sized, key=lambda row: abs(row["stored_bytes"] - control["stored_bytes"])) if sized and control.get("stored_bytes") else None
+    return nearest(control, trains)
 
 
 def _against(given: ReportInput, control: Row, train: Row) -> Remark:
@@ -79,7 +188,21 @@ def _against(given: ReportInput, control: Row, train: Row) -> Remark:
         kind, verdict = "train", f"{its} beats its control {mine} in {' and '.join(worse)} and is not shown to be worse in anything"
     else:
         kind, verdict = "tie", f"The control {mine} and {its} cannot be told apart: here the tensor train buys nothing that the control does not"
-    return Remark(kind, f"{verdict}. The control: {'; '.join(parts)}.", control["variant"], train["variant"], verdict)
+    text = f"{verdict}. The control: {'; '.join(parts)}.{_at_equal_bytes(given, control, train)}"
+    return Remark(kind, text, control["variant"], train["variant"], verdict)
+
+
+def _at_equal_bytes(given: ReportInput, control: Row, answered: Row) -> str:
+    """The verdict on accuracy beside the train nearest in bytes, as a sentence; answered: the train whose figures are told already."""
+    trains = [row for row in given.on(control["target"]) if given.family(row["variant"]) == "tensor train"]
+    train = nearest(control, trains)
+    if train is None:
+        return ""
+    match = Match(control, train, accuracy_change(given, control["target"], control["variant"], train["variant"]))
+    if train is answered:
+        return f" In accuracy, {match.bytes_words()}: {match.verdict}."
+    difference = "" if match.change is None else f" (TT less control: {points_text(match.change.value)} points {_bounds(match.change, percent=True)})"
+    return f" Accuracy beside **{train['variant']}**, nearest in bytes, {match.bytes_words()}: {match.verdict}{difference}."
 
 
 def _bounds(change: Change, percent: bool = False) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.lines import Line2D
 
+from fercompress.report import ladder_figure, ranks
 from fercompress.report.canvas import (
     INK,
     LINE,
@@ -22,7 +23,8 @@ from fercompress.report.canvas import (
     variant_axis,
     write_value,
 )
-from fercompress.report.record import ReportInput
+from fercompress.report.ladder import Rung
+from fercompress.report.record import ReportInput, Row
 from fercompress.report.units import bytes_text, interval_text, percent_text, ratio_text, time_text
 
 # Okabe and Ito's palette, told apart by people with any kind of colour vision; families and stages differ in their marks too.
@@ -35,6 +37,7 @@ MEMORY_STEPS = {
     "memory_peak_bytes": ("running", "#0072b2"),
 }
 LINE_IN = 0.32  # height of one variant's line
+MANY = 20  # variants from which on only some are named in a scatter
 
 
 def accuracy_against(given: ReportInput, target: str, key: str, suffix: str = "") -> Picture | None:
@@ -64,11 +67,23 @@ def accuracy_against(given: ReportInput, target: str, key: str, suffix: str = ""
         axes.set_ylabel(f"accuracy on {given.clip_word}test clips, %")
         present = {given.family(row["variant"]) for row in rows}
         legend(figure, [_mark(family, *mark) for family, mark in FAMILIES.items() if family in present])
-        label_points(figure, axes, points)
+        named = {row["variant"] for row in (rows if len(rows) <= MANY else _best(rows, key))} | {given.baseline}
+        label_points(figure, axes, [point for point in points if point.name in named])
         said = "; ".join(f"{row['variant']} {percent_text(row['accuracy'])} at {show(row[key])}" for row in rows)
         title = f"Accuracy against {what}"
-        caption = "Upper left is best. Bars: 95 % intervals. Filled marks: int8; hollow: float. The vertical axis does not start at 0."
+        caption = "Upper left is best. Bars: 95 % intervals. Filled marks: int8; hollow: float. The vertical axis does not start at 0." + (
+            " Named: the baseline, and those that none beats in both." if len(named) < len(rows) else ""
+        )
         return finish(figure, name + suffix, title, f"{title}: {said}.", caption)
+
+
+def _best(rows: Sequence[Row], key: str) -> list[Row]:
+    """Those that no other row beats in accuracy and `key` at once."""
+    front: list[Row] = []
+    for row in sorted(rows, key=lambda row: (row[key], -row["accuracy"])):
+        if not front or row["accuracy"] > front[-1]["accuracy"]:
+            front.append(row)
+    return front
 
 
 def speedups(given: ReportInput, target: str, suffix: str = "") -> Picture | None:
@@ -213,9 +228,11 @@ def confusion(given: ReportInput, target: str, variant: str, suffix: str = "") -
         return finish(figure, f"confusion-{variant}{suffix}", title, f"{title}. Right answers: {recalls}.", caption)
 
 
-def chosen(given: ReportInput, target: str, compared: Sequence[str], suffix: str = "") -> list[Picture]:
-    """All pictures of a target in the page's order; `compared`: whose confusions are shown."""
+def chosen(given: ReportInput, target: str, compared: Sequence[str], rungs: Sequence[Rung] = (), suffix: str = "") -> list[Picture]:
+    """All pictures of a target in the page's order; `compared`: whose confusions are shown; `rungs`: of the ladder."""
     drawn = [
+        ladder_figure.ladder(given, target, rungs, suffix),
+        ranks.accuracy_bytes_ranks(given, target, suffix),
         accuracy_against(given, target, "stored_bytes", suffix),
         accuracy_against(given, target, "latency_clip_p50_ns", suffix),
         speedups(given, target, suffix),

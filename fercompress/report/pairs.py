@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from fercompress import stats
 from fercompress.report.record import ReportInput
 
 RESAMPLES = 2000  # a page compares a dozen pairs; 50 resamples beyond each limit settle its first decimal
-TWO_SIDED = 0.975  # each of the two one-sided limits of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -31,31 +29,29 @@ class Change:
 
 
 def accuracy_change(given: ReportInput, target: str, old: str, new: str) -> Change | None:
-    """Accuracy of `new` less that of `old` (shares), over the same seeds and clips; None where there are no such clips."""
-    before, after = (_scores(given, target, name) for name in (old, new))
+    """Accuracy of `new` less that of `old` (shares), over the same seeds and clips; None where there are no such clips.
+
+    The interval resamples clusters of clips (persons) and seeds.
+    """
+    before, after = (given.scores.get((target, name)) for name in (old, new))
+    if before is None or after is None:
+        return None
     seeds, clips = before.index.intersection(after.index), before.columns.intersection(after.columns)
     if seeds.empty or clips.empty:
         return None
-    facts = given.predictions.drop_duplicates("clip_id").set_index("clip_id")
-    clusters = facts.loc[clips, "cluster"].astype(str).tolist()
+    clusters = [given.clusters[clip] for clip in clips]
     one, other = (table.loc[seeds, clips].to_numpy(dtype=np.float64) for table in (before, after))
     unseen = np.isnan(one) | np.isnan(other)
     one, other = np.where(unseen, np.nan, one), np.where(unseen, np.nan, other)
-    drop, gain = (stats.drop_limit(*scores, clusters, TWO_SIDED, resamples=RESAMPLES) for scores in ((one, other), (other, one)))
-    return Change(stats.seed_mean(other - one), (-drop, gain), 0.0)
-
-
-def _scores(given: ReportInput, target: str, variant: str) -> pd.DataFrame:
-    """1 right, 0 wrong, by seed (rows) and clip (columns), NaN unseen."""
-    frame = given.predictions
-    frame = frame[(frame["variant"] == variant) & (frame["target"] == target)]
-    return frame.assign(right=(frame["label"] == frame["predicted"]).astype(float)).pivot_table(index="seed", columns="clip_id", values="right")
+    return Change(stats.seed_mean(other - one), stats.change_interval(one, other, clusters, resamples=RESAMPLES), 0.0)
 
 
 def speedup(given: ReportInput, target: str, old: str, new: str, stage: str) -> Change | None:
     """How many times faster `new` is than `old` in a stage: paired by round, as the rows' speed-ups over the baseline are."""
-    before, after = (_round_logs(given, target, name, stage) for name in (old, new))
-    ratios = np.array([before[round_] - after[round_] for round_ in before.keys() & after.keys()])
+    before, after = (given.round_logs.get((target, name)) for name in (old, new))
+    if before is None or after is None:
+        return None
+    ratios = (before[stage] - after[stage]).dropna().to_numpy(dtype=np.float64)
     if not len(ratios):
         return None
     return Change(float(np.exp(stats.hodges_lehmann(ratios))), _exp(stats.signed_rank_interval(ratios)), 1.0)
@@ -63,20 +59,9 @@ def speedup(given: ReportInput, target: str, old: str, new: str, stage: str) -> 
 
 def latency_interval(given: ReportInput, target: str, variant: str, stage: str) -> tuple[float, float] | None:
     """95 % interval of a variant's latency over rounds, in nanoseconds; None below six rounds."""
-    logs = _round_logs(given, target, variant, stage)
-    return _exp(stats.signed_rank_interval(list(logs.values()))) if logs else None
+    logs = given.round_logs.get((target, variant))
+    return None if logs is None or logs.empty else _exp(stats.signed_rank_interval(logs[stage].to_numpy(dtype=np.float64)))
 
 
 def _exp(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
     return None if bounds is None else (float(np.exp(bounds[0])), float(np.exp(bounds[1])))
-
-
-def _round_logs(given: ReportInput, target: str, variant: str, stage: str) -> dict[int, float]:
-    """A round's value: the mean of the log medians of its two mirrored blocks, which cancels a steady drift; rounds with one block have none."""
-    frame = given.timings
-    frame = frame[(frame["variant"] == variant) & (frame["target"] == target)]
-    blocks: dict[int, list[float]] = {}
-    medians = frame.groupby(["round", "position"])[f"{stage}_ns"].median()
-    for round_, median in zip(medians.index.get_level_values("round"), medians.to_numpy(dtype=np.float64), strict=True):
-        blocks.setdefault(int(round_), []).append(float(np.log(median)))
-    return {round_: float(np.mean(logs)) for round_, logs in blocks.items() if len(logs) > 1}

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 Row = Mapping[str, Any]
 
 TIMINGS = ("variant", "target", "round", "position", "extractor_ns", "predictor_ns", "clip_ns")
 PREDICTIONS = ("variant", "target", "seed", "fold", "clip_id", "cluster", "label", "predicted")
+EPOCHS = ("variant", "seed", "fold", "epoch", "validation_accuracy", "epoch_s")
+STAGES = ("extractor", "predictor", "clip")
 DATA = ("name", "simulated", "fingerprint", "classes", "left_out", "folds")
 
 
@@ -23,7 +27,8 @@ class ReportInput:
     rows: the rows of summary.json, one per variant and target; a null has its reason in row["reasons"][column]
     timings: one line per timed clip of the latency pass, columns TIMINGS (others are ignored), in nanoseconds
     predictions: one line per test clip, seed, fold and target of the accuracy pass, columns PREDICTIONS;
-        label and predicted are indices into data["classes"], predicted is -1 where there was no answer
+        label and predicted are indices into data["classes"], predicted is -1 where there was no answer;
+        columns logit_0, logit_1, ..., where there are any, are compared between variants
     recipes: variant -> the steps that make it, each {"step": kind, setting: value, ...}
     manifests: variant -> the manifest.json of its timed bundle; a variant that is not exported yet has none
     data: name, simulated (bool), fingerprint (sha256), classes (names), left_out (how many clips),
@@ -33,6 +38,8 @@ class ReportInput:
     faults: blocks that failed or were excluded: {"variant", "target", "pass", "status", "reason"}
     left_out: the clips that a reader did not use: {"clip", "reason"}
     simulated_targets: targets whose timings no real machine took
+    epochs: one line per epoch of every training, columns EPOCHS (others are ignored); accuracies are shares
+    ladder: variants whose steps are told one by one; empty: all but the controls, in order
     """
 
     study: str
@@ -50,17 +57,22 @@ class ReportInput:
     faults: Sequence[Row] = ()
     left_out: Sequence[Row] = ()
     simulated_targets: Sequence[str] = ()
+    epochs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(EPOCHS)))
+    ladder: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.rows:
             raise ValueError("rows is empty: a report needs at least one measured variant")
-        for name, frame, columns in (("timings", self.timings, TIMINGS), ("predictions", self.predictions, PREDICTIONS)):
+        frames = (("timings", self.timings, TIMINGS), ("predictions", self.predictions, PREDICTIONS), ("epochs", self.epochs, EPOCHS))
+        for name, frame, columns in frames:
             if missing := [column for column in columns if column not in frame.columns]:
                 raise ValueError(f"{name} lacks the columns {', '.join(missing)}")
         if missing := [key for key in DATA if key not in self.data]:
             raise ValueError(f"data lacks {', '.join(missing)}")
         if missing := sorted({row["variant"] for row in self.rows} - set(self.recipes)):
             raise ValueError(f"recipes lacks {', '.join(missing)}")
+        if missing := [name for name in self.ladder if name not in self.recipes]:
+            raise ValueError(f"ladder names {', '.join(missing)}, which recipes lacks")
 
     @classmethod
     def from_summary(
@@ -73,13 +85,52 @@ class ReportInput:
         faults: Sequence[Row] = (),
         left_out: Sequence[Row] = (),
         simulated_targets: Sequence[str] = (),
+        epochs: pd.DataFrame | None = None,
     ) -> ReportInput:
         """summary: what summary.json holds (study, title, created, baseline, data, rows, config)."""
         recipes = {variant["name"]: variant.get("recipe", ()) for variant in summary["config"]["variants"]}
         return cls(
             summary["study"], summary["title"], summary["created"], summary["baseline"], summary["rows"], recipes, timings, predictions, manifests,
             summary["data"], host, summary["config"].get("measure", {}), faults, left_out, simulated_targets,
+            pd.DataFrame(columns=list(EPOCHS)) if epochs is None else epochs, summary["config"].get("ladder", ()),
         )  # fmt: skip
+
+    # Computed once: a page compares hundreds of pairs of variants.
+
+    @cached_property
+    def answers(self) -> Mapping[tuple[str, str], pd.DataFrame]:
+        """(target, variant) -> its lines of `predictions`."""
+        return {(str(target), str(variant)): frame for (target, variant), frame in self.predictions.groupby(["target", "variant"])}
+
+    @cached_property
+    def scores(self) -> Mapping[tuple[str, str], pd.DataFrame]:
+        """(target, variant) -> 1 right, 0 wrong, by seed (rows) and clip (columns), NaN unseen."""
+        return {
+            key: frame.assign(right=(frame["label"] == frame["predicted"]).astype(float)).pivot_table(index="seed", columns="clip_id", values="right")
+            for key, frame in self.answers.items()
+        }
+
+    @cached_property
+    def clusters(self) -> Mapping[str, str]:
+        """clip -> the person (or sentence) that is resampled with it"""
+        facts = self.predictions.drop_duplicates("clip_id")
+        return dict(zip(facts["clip_id"], facts["cluster"].astype(str), strict=True))
+
+    @cached_property
+    def round_logs(self) -> Mapping[tuple[str, str], pd.DataFrame]:
+        """(target, variant) -> by round (rows) and stage (columns), the mean of the log medians of its two mirrored blocks.
+
+        The mean cancels a steady drift; rounds with one block alone are left out.
+        """
+        columns = {f"{stage}_ns": stage for stage in STAGES}
+        medians = self.timings.groupby(["target", "variant", "round", "position"])[list(columns)].median()
+        logs = medians.astype(np.float64).apply(np.log).rename(columns=columns).groupby(level=["target", "variant", "round"]).agg(["mean", "size"])
+        found: dict[tuple[str, str], pd.DataFrame] = {}
+        for (target, variant), rounds in logs.groupby(level=["target", "variant"]):
+            whole = rounds.droplevel(["target", "variant"])
+            whole = whole[whole[(STAGES[0], "size")] > 1]
+            found[str(target), str(variant)] = pd.DataFrame({stage: whole[(stage, "mean")] for stage in STAGES})
+        return found
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -110,6 +161,10 @@ class ReportInput:
         if kinds & {"bottleneck", "small-dense"}:
             return "control"
         return "tensor train" if "tensor-train" in kinds else "dense"
+
+    def bare_recipe(self, variant: str) -> list[Mapping[str, Any]]:
+        """The recipe without its quantization: variants with equal ones are each other's float and rounded twins."""
+        return [step for step in self.recipe(variant) if step["step"] != "quantize"]
 
     def is_int8(self, variant: str) -> bool:
         return any(step["step"] == "quantize" for step in self.recipe(variant))

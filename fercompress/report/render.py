@@ -15,7 +15,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoesca
 from markupsafe import Markup, escape
 
 from fercompress.errors import DiskFullError, ResultsError
-from fercompress.report import cells, figures, paper, provenance, story, tables
+from fercompress.report import cells, controls, figures, flips, ladder, paper, provenance, sizes, story, tables, training
 from fercompress.report.canvas import Picture
 from fercompress.report.record import ReportInput
 from fercompress.report.story import Story
@@ -56,7 +56,7 @@ def texts(given: ReportInput, stories: Sequence[Story], pictures: Mapping[str, S
 
 def _pictures(given: ReportInput, told: Story) -> list[Picture]:
     suffix = "" if len(given.targets) == 1 else f"-{told.target}"
-    return figures.chosen(given, told.target, list(dict.fromkeys([given.baseline, _compared(given, told)])), suffix)
+    return figures.chosen(given, told.target, list(dict.fromkeys([given.baseline, _compared(given, told)])), told.rungs, suffix)
 
 
 def _compared(given: ReportInput, told: Story) -> str:
@@ -71,9 +71,15 @@ def _details(given: ReportInput, told: Story) -> list[cells.Table]:
     target = told.target
     compared = next(row for row in given.on(target) if row["variant"] == _compared(given, told))
     return [
+        ladder.steps(given, told.rungs),
+        ladder.totals(given, told.rungs),
         tables.variants(given, target, tables.SPEED, "speed", "Speed, by stage (p50: median, p90: 90th percentile)"),
-        tables.variants(given, target, tables.SIZE, "size", "Size: times fewer than the dense twin, counted four ways"),
-        tables.variants(given, target, tables.ACCURACIES, "accuracy", "Accuracy and training"),
+        controls.table(given, target),
+        sizes.four_ways(given, target),
+        tables.variants(given, target, tables.ACCURACIES, "accuracy", "Accuracy"),
+        flips.table(given, target),
+        training.costs(given, target),
+        training.ways(given, target),
         tables.variants(given, target, tables.COSTS, "costs", "Memory (high-water mark after each step) and power"),
         tables.steps(given, target),
         paper.beside_the_paper(given, compared),

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from fercompress.records import Doubt
 from fercompress.report.cells import reason
-from fercompress.report.controls import SAME_BYTES, Remark, compare
+from fercompress.report.controls import SAME_BYTES, Remark, beaten, compare
+from fercompress.report.ladder import Rung, climb
 from fercompress.report.record import ReportInput, Row
 from fercompress.report.units import bytes_text, count_text, faster_text, interval_text, percent_text, ratio_text, time_text, watts_text
 
@@ -46,28 +47,31 @@ class Story:
     controls: tuple[Remark, ...]
     certainty: tuple[str, ...]
     gaps: tuple[str, ...]
+    rungs: tuple[Rung, ...]
 
 
 def tell(given: ReportInput, target: str) -> Story:
     rows, baseline = given.on(target), given.baseline_row(target)
-    said = compare(given, rows), _certainty(given, rows), _gaps(rows)
+    said = compare(given, rows), _certainty(given, rows), _gaps(rows), tuple(climb(given, target))
+    but = tuple(beaten(given, target))  # whatever is said else: a control that wins stands on the first screen
     able = _able(rows, baseline, _validated(given))
     chosen = pick(able)
     if chosen is None or baseline is None:
         missing = f"{given.baseline} was not measured here" if baseline is None else "validation accuracies are missing"
-        return Story(target, None, f"No variant can be named: {missing}.", (), (), *said)
+        return Story(target, None, f"No variant can be named: {missing}.", but, (), *said)
     if _guesses(baseline):
         missing = f"**{given.baseline}** is not shown to be better than always naming the largest class"
-        return Story(target, None, f"No variant can be named: {missing}.", (), (), *said)
+        return Story(target, None, f"No variant can be named: {missing}.", but, (), *said)
     tiles = _tiles(given, chosen, baseline)
     if chosen["variant"] == given.baseline:
         return Story(
-            target, chosen, f"Keep **{given.baseline}**: no smaller variant stays within one point of it on validation data.", (), tiles, *said
+            target, chosen, f"Keep **{given.baseline}**: no smaller variant stays within one point of it on validation data.", but, tiles, *said
         )
     role = ", a control: no tensor train does as well by the rule below" if given.family(chosen["variant"]) == "control" else ""
     remarks = (
         Remark("gain", _gains(chosen, baseline)),
         Remark("cost", _cost(chosen, baseline)),
+        *but,
         *_rivals(rows, said[0], chosen),
         *(Remark("otherwise", text) for text in _others(able, chosen)),
     )

@@ -16,7 +16,6 @@ from fercompress.report.units import (
     percent_text,
     points_text,
     ratio_text,
-    seconds_text,
     time_interval_text,
     time_text,
     watts_text,
@@ -82,23 +81,12 @@ SPEED = (
     Column("latency_clip_p90_ns", "Clip p90", time_text, sub=_timed_clips),
     SPEEDUP_CLIP,
 )
-SIZE = (
-    Column("params", "Parameters", count_text),
-    Column("ratio_tt_params", "TT'd matrices only", ratio_text),
-    Column("ratio_lstm_params", "Whole LSTM", ratio_text),
-    Column("ratio_model_params", "Whole model", ratio_text),
-    Column("ratio_model_bytes", "Bytes of the whole model", ratio_text),
-    Column("stored_bytes", "Stored bytes", bytes_text),
-)
 ACCURACIES = (
     ACCURACY,
     DROP,
-    Column("validation_accuracy", "Validation, before int8", percent_text),
-    Column("accuracy_last_epoch", "Last epoch", percent_text),
     Column("majority_share", "Largest class", percent_text),
     Column("chance", "Chance", percent_text),
     Column("seeds", "Seeds", count_text),
-    Column("train_epoch_s", "Training per epoch", seconds_text),
 )
 COSTS = (
     Column("memory_interpreter_bytes", "Interpreter", bytes_text),
@@ -147,9 +135,9 @@ def steps(given: ReportInput, target: str) -> Table:
             (
                 Cell(f"{parent} → {name}"),
                 Cell("; ".join(step_text(step) for step in added), style="words"),
-                _points(accuracy_change(given, target, parent, name)),
-                _smaller_cell(rows[parent], rows[name]),
-                *(_faster_cell(speedup(given, target, parent, name, stage)) for stage in ("predictor", "extractor", "clip")),
+                points_cell(accuracy_change(given, target, parent, name)),
+                smaller_cell(rows[parent], rows[name]),
+                *(faster_cell(speedup(given, target, parent, name, stage)) for stage in ("predictor", "extractor", "clip")),
             )
         )
     titles = ("From → to", "Step added", "Accuracy, points", "Stored", "Predictor", "Extractor", "Clip")
@@ -165,27 +153,30 @@ def _canonical(step: Mapping[str, Any]) -> str:
     return json.dumps(step, sort_keys=True, default=str)
 
 
-def _points(change: Change | None) -> Cell:
+def points_cell(change: Change | None, why: str = "no clips of both variants on this target") -> Cell:
     if change is None:
-        return Cell("n/a", exact="no clips of both variants on this target", missing=True)
+        return Cell("n/a", exact=why, missing=True)
     bounds = "no interval" if change.interval is None else interval_text(change.interval, percent=True)
     return Cell(points_text(change.value), bounds, exact=f"{100 * change.value} points", style="" if change.sign else "self")
 
 
-def _smaller_cell(old: Row, new: Row) -> Cell:
+def smaller_cell(old: Row, new: Row) -> Cell:
     if not old.get("stored_bytes") or not new.get("stored_bytes"):
         return Cell("n/a", exact=reason(new, "stored_bytes"), missing=True)
     ratio = old["stored_bytes"] / new["stored_bytes"]
     word = "smaller" if ratio >= 1 else "larger"
-    return Cell(f"{ratio_text(max(ratio, 1 / ratio))} {word}", exact=f"{old['stored_bytes']} → {new['stored_bytes']} bytes")
+    text = "the same size" if ratio == 1 else f"{ratio_text(max(ratio, 1 / ratio))} {word}"
+    return Cell(
+        text, f"{count_text(old['stored_bytes'])} → {count_text(new['stored_bytes'])} B", f"{old['stored_bytes']} → {new['stored_bytes']} bytes"
+    )
 
 
-def _faster_cell(change: Change | None) -> Cell:
+def faster_cell(change: Change | None, why: str = "no rounds with both variants on this target") -> Cell:
+    """How many times faster, below 1 where slower."""
     if change is None:
-        return Cell("n/a", exact="no rounds with both variants on this target", missing=True)
-    if change.interval is None:
-        return Cell(ratio_text(change.value), "no interval", exact=f"{change.value}")
-    return Cell(ratio_text(change.value), interval_text(change.interval), exact=f"{change.value}", style="" if change.sign else "self")
+        return Cell("n/a", exact=why, missing=True)
+    bounds = "no interval" if change.interval is None else interval_text(change.interval)
+    return Cell(ratio_text(change.value), bounds, exact=f"{change.value}", style="" if change.sign else "self")
 
 
 def step_text(step: Mapping[str, Any]) -> str:

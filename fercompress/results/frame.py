@@ -17,7 +17,7 @@ from fercompress.results.tables import read_tables
 @dataclass(frozen=True)
 class Run:
     """summary: one line per variant and target, columns as in summary.csv
-    blocks, timings, predictions: as `fercompress.results.tables.Tables` describes them
+    blocks, timings, predictions, epochs: as `fercompress.results.tables.Tables` describes them
     document: what summary.json holds, recomputed now from the journal
     """
 
@@ -26,6 +26,7 @@ class Run:
     blocks: pd.DataFrame
     timings: pd.DataFrame
     predictions: pd.DataFrame
+    epochs: pd.DataFrame
     document: Mapping[str, Any]
 
     @property
@@ -43,4 +44,4 @@ def load(run_folder: str | Path) -> Run:
         found = read_tables(store)
     document = summary.document(found)
     lines = pd.DataFrame([summary.flat(row) for row in document["rows"]])
-    return Run(folder, lines, found.blocks, found.timings, found.predictions, document)
+    return Run(folder, lines, found.blocks, found.timings, found.predictions, found.epochs, document)

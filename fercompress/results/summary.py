@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from fercompress.records import Doubt
-from fercompress.results import columns, journal
+from fercompress.results import columns, journal, training
 from fercompress.results.accuracy import accuracy
 from fercompress.results.latency import latency
 from fercompress.results.row import Row
 from fercompress.results.store import Store
 from fercompress.results.tables import Tables, read_tables
 
-SCHEMA = 1
+# History:
+#   1  one row per variant and target
+#   2  `way` is a short name, its sentence is `way_text`; rank and bits, dense counts, epochs and durations of the training
+SCHEMA = 2
 
 
 def json_schema() -> dict[str, Any]:
@@ -70,7 +73,7 @@ def rows(found: Tables) -> list[dict[str, Any]]:
 
 def _row(found: Tables, variant: str, target: str, order: list[str]) -> dict[str, Any]:
     row = Row(found, variant, target)
-    for fill in (columns.size, accuracy, latency, columns.memory, columns.power, columns.training):
+    for fill in (columns.size, accuracy, latency, columns.memory, columns.power, training.recipe, training.training):
         fill(row)
     row.put(variant=variant, target=target, doubts=[str(doubt) for doubt in Doubt if doubt in row.doubts])
     row.put(reasons={column: row.reasons[column] for column in order if column in row.reasons})

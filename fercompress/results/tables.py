@@ -23,6 +23,7 @@ _BLOCKS = (
 )  # fmt: skip
 _TIMINGS = ("block", "variant", "target", "seed", "fold", "round", "position", "call", "extractor_ns", "predictor_ns", "clip_ns")
 _PREDICTIONS = ("block", "variant", "target", "seed", "fold", "clip", "clip_id", "subject", "cluster", "label", "predicted", "correct")
+_EPOCHS = ("variant", "seed", "fold", "epoch", "train_loss", "validation_accuracy", "epoch_s", "kept")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Tables:
     blocks: one line per block ever recorded; `counted` tells which ones results are made of; columns that a pass does not measure are NaN
     timings: one line per timed clip of the counted latency blocks, in call order, nanoseconds as int64
     predictions: one line per test clip of the counted accuracy blocks; label, predicted: index into the classes
-        (predicted -1 where the logits were not finite numbers, which is wrong)
+        (predicted -1 where the logits were not finite numbers, which is wrong); logit_0, logit_1, ...: float32, one column per class
     facts: target -> the facts of its newest finished block
     """
 
@@ -45,6 +46,26 @@ class Tables:
     timings: pd.DataFrame
     predictions: pd.DataFrame
     facts: Mapping[str, Mapping[str, Any]]
+
+    def bundle(self, variant: str) -> StoredBundle | None:
+        """The bundle that stands for a variant: the timed one, else the first."""
+        mine = [bundle for bundle in self.bundles if bundle.variant == variant]
+        return next((bundle for bundle in mine if bundle.timed), mine[0] if mine else None)
+
+    def trainings_of(self, variant: str) -> list[Training]:
+        return [each for each in self.trainings if each.variant == variant]
+
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """One line per epoch of every training: shares, seconds; kept: the epoch whose weights were exported."""
+        lines = [
+            (each.variant, each.seed, each.fold, epoch, loss, accuracy, seconds, epoch == each.history.best_epoch)
+            for each in self.trainings
+            for epoch, (loss, accuracy, seconds) in enumerate(
+                zip(each.history.train_loss, each.history.validation_accuracy, each.history.epoch_s, strict=True)
+            )
+        ]
+        return pd.DataFrame(lines, columns=list(_EPOCHS))
 
 
 def read_tables(store: Store) -> Tables:
@@ -130,8 +151,9 @@ def _prediction_lines(entry: Entry, folds: Mapping[str, FoldFacts], store: Store
         "label": fold.labels[at],
         "predicted": predicted,
         "correct": fold.labels[at] == predicted,
+        **{f"logit_{k}": logits for k, logits in enumerate(block.logits.T)},
     }
-    return pd.DataFrame(lines)[list(_PREDICTIONS)]
+    return pd.DataFrame(lines)[[*_PREDICTIONS, *(f"logit_{k}" for k in range(block.logits.shape[1]))]]
 
 
 def _positions(wanted: Int64, index: Int64) -> Int64:

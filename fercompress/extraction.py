@@ -1,0 +1,243 @@
+"""An extractor at work: the teacher's or a low-rank copy in, its cached features and its rounded form out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from fercompress import config
+from fercompress.compress import distill, fakequant, lowrank, quantize, static
+from fercompress.export import onnx_file
+from fercompress.model import imitate, inference, optimise, train
+from fercompress.model.zoo import Network
+from fercompress.progress import Reporter
+from fercompress.records import Clips, Float32, Fold, History, Int64, Preprocess, UInt8, digest
+from fercompress.workspace import Workspace
+
+CALIBRATION_FRAMES = 4  # of each calibration clip, evenly spaced
+QAT_LOSS = 0.005  # of validation accuracy: more than this, and rounding alone is not good enough
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained dense network (in evaluation mode) and all that its compression needs to know."""
+
+    network: Network
+    preprocess: Preprocess
+    trained: optimise.Trained
+    key: str
+    seed: int
+    fold: Fold
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What all that is made from one teacher has in common; name: " (seed 1, fold 2)", as far as there is a choice."""
+
+    workspace: Workspace
+    study: config.Study
+    clips: Clips
+    teacher: Teacher
+    tell: Reporter
+    name: str
+
+    @functools.cached_property
+    def class_weights(self) -> Tensor | None:
+        if not self.study.train.class_weights:
+            return None
+        return train.class_weights(self.clips.labels[self.teacher.fold.train], len(self.clips.classes))
+
+    def frames(self, rows: Int64) -> Float32:
+        """Some evenly spaced frames of the clips `rows`, preprocessed: float32 (n, channels, H, W)."""
+        frames = self.teacher.preprocess(self.clips.frames[rows])
+        return frames[:, :: max(1, frames.shape[1] // CALIBRATION_FRAMES)].reshape(-1, *frames.shape[2:])
+
+    def calibration(self, clips: int, rows: Int64) -> Float32:
+        """`frames` of so many clips, evenly over `rows`."""
+        return self.frames(rows[np.linspace(0, len(rows) - 1, min(clips, len(rows))).astype(int)])
+
+    def fitted(self, folder: Path, what: str, epochs: int, fit: Callable[[Path, optimise.EpochDone], optimise.Trained]) -> optimise.Trained:
+        """A training found in `folder`, or done now with a bar and kept there. fit: from a checkpoint's path and what to call after an epoch"""
+        trained = optimise.load_trained(folder)
+        if trained is None:
+            with self.tell.stage(f"{what}{self.name}", epochs) as bar:
+                trained = fit(
+                    folder / "checkpoint", lambda done, of, history: bar.done(done, of, f"validation {history.validation_accuracy[-1]:.1%}")
+                )
+            optimise.save_trained(trained, folder)
+            (folder / "checkpoint").unlink(missing_ok=True)
+        return trained
+
+
+@dataclass(frozen=True)
+class RoundedExtractor:
+    """An extractor whose exported graph `rewrite` rounds.
+
+    extractor: the one it was made from, or one trained to bear rounding; report: what was tried and chosen, for a manifest
+    """
+
+    extractor: nn.Module
+    rewrite: Callable[[onnx.ModelProto], onnx.ModelProto]
+    report: dict[str, Any]
+
+
+class Extraction:
+    """One extractor; what is asked for is found or made."""
+
+    def __init__(self, desk: Desk, step: config.LowRank | None) -> None:
+        self.desk, self.step = desk, step
+        study = desk.study
+        # Features are the same wherever extractor, augmentation and copies are.
+        self.key = desk.teacher.key if step is None else digest("extractor", desk.teacher.key, step.model_dump(), self._settings.model_dump())
+        self.folder = desk.workspace.work("features", digest("features", self.key, study.train.augment.model_dump(), study.fine_tune.copies))
+        self._rounded: dict[str, RoundedExtractor] = {}
+
+    @property
+    def _settings(self) -> config.Train:
+        """How an extractor learns to imitate: as the teacher did, but shorter."""
+        study = self.desk.study
+        return study.train.model_copy(update={"epochs": study.fine_tune.extractor_epochs, "patience": study.fine_tune.extractor_epochs})
+
+    @functools.cached_property
+    def _trained(self) -> tuple[nn.Module, History]:
+        teacher = self.desk.teacher
+        if self.step is None:
+            return teacher.network.extractor, teacher.trained.history
+        frames = torch.from_numpy(self.desk.calibration(32, teacher.fold.train))
+        student = lowrank.low_rank(teacher.network.extractor, self.step.ratio, frames)
+        trained = self._imitated(student, self.desk.workspace.work("extractor", self.key), f"train low-rank extractor, ratio {self.step.ratio:g}")
+        return student.eval(), trained.history
+
+    @property
+    def extractor(self) -> nn.Module:
+        """In evaluation mode."""
+        return self._trained[0].eval()
+
+    @property
+    def history(self) -> History:
+        return self._trained[1]
+
+    @functools.cached_property
+    def feature_map(self) -> tuple[int, int, int]:
+        return map_shape(self.extractor, self.desk.teacher.preprocess.channels, self.desk.clips.frames.shape[2])
+
+    @functools.cached_property
+    def features(self) -> inference.Features:
+        desk = self.desk
+        with desk.tell.stage(f"cache features{desk.name}"):
+            return inference.cache_features(
+                self.extractor, desk.clips, desk.teacher.fold, desk.teacher.preprocess, desk.study.train.augment, desk.study.fine_tune.copies,
+                desk.teacher.seed, self.folder,
+            )  # fmt: skip
+
+    @functools.cached_property
+    def test_features(self) -> np.ndarray[Any, Any]:
+        """float16 (N, T, D): for the figures in torch that stand beside the measured ones."""
+        desk = self.desk
+        with desk.tell.stage(f"features of the test clips{desk.name}"):
+            return inference.cache_test_features(self.extractor, desk.clips, desk.teacher.fold.test, desk.teacher.preprocess, self.folder)
+
+    @functools.cached_property
+    def graph(self) -> onnx.ModelProto:
+        return self._graph(self.extractor)
+
+    def rounded(self, wish: config.Quantize) -> RoundedExtractor:
+        """Rounded as wished; where that alone costs more than half a point on the validation clips (or the study says so), trained to bear it."""
+        key = digest(wish.model_dump())
+        if key not in self._rounded:
+            self._rounded[key] = self._round(wish, key)
+        return self._rounded[key]
+
+    def _round(self, wish: config.Quantize, key: str) -> RoundedExtractor:
+        desk, fold = self.desk, self.desk.teacher.fold
+        calibration = desk.calibration(wish.calibration_clips, fold.train)
+        held_out = desk.calibration(max(2, wish.calibration_clips // 2), fold.validation)
+
+        def rounded(graph: onnx.ModelProto, mean_bits: float | None) -> static.Rounded:
+            return static.rounded(graph, calibration, held_out, quantize.this_cpu_bits(), wish.bits, mean_bits)
+
+        with desk.tell.stage(f"round the extractor{desk.name}"):
+            plain = rounded(self.graph, wish.mean_bits)
+        if wish.qat == "never":
+            return RoundedExtractor(self.extractor, _rewrite(self.graph, plain.model), {**plain.report, "quantization_aware_training": "never"})
+        before, after = (self._validated(graph) for graph in (self.graph, plain.model))
+        report = {**plain.report, "validation_accuracy": {"float32": before, "rounded": after}}
+        if wish.qat == "auto" and before - after <= QAT_LOSS:
+            return RoundedExtractor(self.extractor, _rewrite(self.graph, plain.model), {**report, "quantization_aware_training": "not needed"})
+        student = fakequant.rounding(self.extractor, plain.layer_bits, torch.from_numpy(calibration[:2]))
+        self._imitated(
+            student, desk.workspace.work("extractor", digest(self.key, "rounding", key)), f"train the extractor to bear {_bits(wish)} bits"
+        )
+        taught = fakequant.plain(student).eval()
+        graph = self._graph(taught)
+        # The layers' bits stay as they were trained for.
+        again = static.rounded(graph, calibration, held_out, quantize.this_cpu_bits(), 8, None, plain.layer_bits)
+        learned = self._validated(again.model)
+        report["validation_accuracy"]["trained_and_rounded"] = learned
+        if learned < after:
+            return RoundedExtractor(self.extractor, _rewrite(self.graph, plain.model), {**report, "quantization_aware_training": "tried, not better"})
+        report |= again.report
+        return RoundedExtractor(taught, _rewrite(graph, again.model), {**report, "quantization_aware_training": "used"})
+
+    def _imitated(self, student: nn.Module, folder: Path, what: str) -> optimise.Trained:
+        """Trained to the teacher's features and answers, now or on an earlier day; the student holds the best epoch's weights afterwards."""
+        desk, teacher, fine_tune = self.desk, self.desk.teacher, self.desk.study.fine_tune
+        labels = torch.from_numpy(desk.clips.labels)
+
+        def answer_loss(logits: Tensor, answers: Tensor, rows: Int64) -> Tensor:
+            return distill.loss(
+                logits, labels[rows], answers, weight=fine_tune.distill, temperature=fine_tune.temperature, class_weights=desk.class_weights
+            )
+
+        trained = desk.fitted(
+            folder, what, self._settings.epochs,
+            lambda checkpoint, epoch_done: imitate.fit_extractor(
+                student, teacher.network, desk.clips, teacher.fold, teacher.preprocess, self._settings, answer_loss, teacher.seed, checkpoint,
+                epoch_done,
+            ),
+        )  # fmt: skip
+        student.load_state_dict(trained.best)
+        return trained
+
+    def _graph(self, extractor: nn.Module) -> onnx.ModelProto:
+        return onnx_file.extractor_model(extractor, self.desk.teacher.preprocess.channels, self.desk.clips.frames.shape[2])
+
+    def _validated(self, graph: onnx.ModelProto) -> float:
+        """Validation accuracy of the teacher's predictor on what an extractor's graph makes of the clips, in the engine that will run it."""
+        desk, fold = self.desk, self.desk.teacher.fold
+        frames: UInt8 = desk.clips.frames[fold.validation]
+        pixels = desk.teacher.preprocess(frames)
+        features = static.outputs(graph, pixels.reshape(-1, *pixels.shape[2:])).reshape(*frames.shape[:2], -1)
+        return inference.accuracy(inference.logits_of(desk.teacher.network.predictor, features), desk.clips.labels[fold.validation])
+
+
+def map_shape(extractor: nn.Module, channels: int, size: int) -> tuple[int, int, int]:
+    """(c, h, w) of the extractor's output."""
+    with torch.no_grad():
+        shape = extractor.eval()(torch.zeros(1, channels, size, size)).shape
+    return int(shape[1]), int(shape[2]), int(shape[3])
+
+
+def _rewrite(graph: onnx.ModelProto, rounded: onnx.ModelProto) -> Callable[[onnx.ModelProto], onnx.ModelProto]:
+    """From the graph that was rounded to its rounded form; any other graph is a defect of ours."""
+    expected = graph.SerializeToString(deterministic=True)
+
+    def rewrite(model: onnx.ModelProto) -> onnx.ModelProto:
+        assert model.SerializeToString(deterministic=True) == expected, "this extractor is not the one that was rounded"
+        copied = onnx.ModelProto()
+        copied.CopyFrom(rounded)
+        return copied
+
+    return rewrite
+
+
+def _bits(wish: config.Quantize) -> str:
+    return f"{wish.bits}" if wish.mean_bits is None else f"{wish.mean_bits:g} (mean)"

@@ -1,0 +1,228 @@
+"""One teacher's variants: a trained teacher and the study's recipes in, one bundle per variant out; what is finished is found, not made again."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import shutil
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fercompress import config
+from fercompress.compress import distill, pruning, quantize, recipe
+from fercompress.export import bundle, onnx_file, onnx_pack
+from fercompress.extraction import Desk, Extraction, RoundedExtractor
+from fercompress.model import inference, optimise, train
+from fercompress.model.zoo import Network
+from fercompress.records import Bundle, Fold, History, Int64, digest
+from fercompress.tt.layers import only_lstm
+
+SAMPLE_CLIPS = 4  # validation clips on which an exported file is compared with torch
+SAMPLED_STEPS = 20_000  # of features and hidden states that a data-aware decomposition looks at
+
+
+@dataclass(frozen=True)
+class Made:
+    """One variant's bundle and the training that led to it."""
+
+    bundle: Bundle
+    seed: int
+    fold: Fold
+    way: str
+    history: History
+    train_epoch_s: float
+    best_epoch_accuracy: float  # on the test clips, in torch; chose nothing
+    last_epoch_accuracy: float
+
+
+class Workbench:
+    """One teacher's extractors and the variants made from them."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self._extractions: dict[str, Extraction] = {}
+
+    def clear(self) -> None:
+        """The features are large and quickly made again."""
+        for extraction in self._extractions.values():
+            shutil.rmtree(extraction.folder, ignore_errors=True)
+
+    def make(self, variant: config.Variant, others: dict[str, Made]) -> Made:
+        """The variant's bundle, found or made; others: what was made before it, for a control that is as large as another variant."""
+        desk, extraction = self.desk, self._extraction(recipe.low_rank_step(variant))
+        like = config.bytes_of(variant)
+        wanted_bytes = None if like is None else others[like].bundle.size.stored_bytes
+        structure = [step.model_dump() for step in recipe.predictor_steps(variant)]
+        settings = desk.study.fine_tune.model_dump() if structure else None
+        trained_key = digest("variant", extraction.key, structure, settings, wanted_bytes)
+        bundle_key = digest("bundle", trained_key, variant.model_dump(), desk.study.fine_tune.model_dump(), quantize.this_cpu_bits())
+        index = desk.workspace.work("bundle", bundle_key).with_suffix(".json")
+        found = desk.workspace.load_json(index)
+        if found is not None and (desk.workspace.bundles / found["folder"]).is_dir():
+            return self._found(found)
+        made = self._new(variant, extraction, others, trained_key)
+        facts = {
+            "folder": made.bundle.folder.name, "way": made.way, "history": asdict(made.history), "train_epoch_s": made.train_epoch_s,
+            "best_epoch_accuracy": made.best_epoch_accuracy, "last_epoch_accuracy": made.last_epoch_accuracy,
+        }  # fmt: skip
+        desk.workspace.save_json(index, facts)
+        return made
+
+    def _extraction(self, step: config.LowRank | None) -> Extraction:
+        key = digest(None if step is None else step.model_dump())
+        if key not in self._extractions:
+            self._extractions[key] = Extraction(self.desk, step)
+        return self._extractions[key]
+
+    @functools.cached_property
+    def _teacher_logits(self) -> Tensor:
+        """float32 (copies * N, classes): the teacher's answers to the cached training features, its own extractor's."""
+        return torch.from_numpy(inference.logits_of(self.desk.teacher.network.predictor, self._extraction(None).features.train))
+
+    @functools.cached_property
+    def _teacher_states(self) -> Tensor:
+        """float16 (copies * N, T, H): the teacher's hidden states on the cached training features."""
+        return torch.from_numpy(inference.states_of(self.desk.teacher.network.predictor, self._extraction(None).features.train))
+
+    @functools.cached_property
+    def _inputs(self) -> bundle.Inputs:
+        clips = self.desk.clips
+        frames, size = clips.frames.shape[1:3]
+        return bundle.Inputs(self.desk.teacher.preprocess, frames, size, clips.classes)
+
+    @functools.cached_property
+    def _dense(self) -> bundle.DenseSize:
+        return bundle.DenseSize.of(self.desk.teacher.network.extractor, self.desk.teacher.network.predictor, self._inputs)
+
+    def _found(self, facts: dict[str, Any]) -> Made:
+        teacher, history = self.desk.teacher, History.of(facts["history"])
+        return Made(
+            bundle.load(self.desk.workspace.bundles / facts["folder"]), teacher.seed, teacher.fold, facts["way"], history,
+            facts["train_epoch_s"], facts["best_epoch_accuracy"], facts["last_epoch_accuracy"],
+        )  # fmt: skip
+
+    def _new(self, variant: config.Variant, extraction: Extraction, others: dict[str, Made], key: str) -> Made:
+        desk, teacher, network = self.desk, self.desk.teacher, self.desk.teacher.network
+        fitted: list[optimise.Trained] = []
+
+        def fit(predictor: nn.Module) -> nn.Module:
+            fitted.append(self._fit(variant.name, predictor, extraction, key))
+            predictor.load_state_dict(fitted[-1].best)
+            return predictor
+
+        context = recipe.Context(
+            feature_map=extraction.feature_map,
+            classes=len(desk.clips.classes),
+            dropout=desk.study.train.dropout,
+            byte_budget=lambda name: others[name].bundle.size.stored_bytes - self._extractor_bytes(variant, extraction),
+            predictor_bytes=lambda predictor, wishes: self._predictor_bytes(predictor, wishes, extraction),
+            samples=lambda: self._samples(extraction),
+            validation_loss=lambda predictor: self._validation_loss(predictor, extraction),
+        )
+        predictor, way = recipe.apply(variant, network.predictor, context, fit)
+        way += " with distillation" if fitted and desk.study.fine_tune.distill else ""
+        labels = desk.clips.labels[teacher.fold.test]
+        best = inference.accuracy(inference.logits_of(predictor, extraction.test_features), labels)
+        if fitted:
+            last = copy.deepcopy(predictor)
+            last.load_state_dict(fitted[-1].last)
+            last_accuracy = inference.accuracy(inference.logits_of(last, extraction.test_features), labels)
+            epoch_s = float(np.median(fitted[-1].history.epoch_s))
+        else:
+            whole = extraction.step is None and teacher.trained.last_differs
+            last_accuracy = self._last_teacher_accuracy(labels) if whole else best
+            epoch_s = train.predictor_epoch_s(network.predictor, extraction.features, desk.study.fine_tune, teacher.seed)
+        history = fitted[-1].history if fitted else extraction.history
+        return Made(self._export(variant, extraction, predictor, way), teacher.seed, teacher.fold, way, history, epoch_s, best, last_accuracy)
+
+    def _samples(self, extraction: Extraction) -> tuple[Tensor, Tensor]:
+        """What the teacher's LSTM reads on the training clips: float32 (n, D) features, and (n, H) states before each step but the first."""
+        features = extraction.features.train
+        length = features.shape[1]
+        rows = np.linspace(0, len(features) - 1, min(len(features), max(1, SAMPLED_STEPS // length))).astype(int)
+        states = self._teacher_states[torch.from_numpy(rows)][:, :-1].float()
+        return inference.rows_of(features, rows).flatten(0, 1), states.flatten(0, 1)
+
+    @staticmethod
+    def _validation_loss(predictor: nn.Module, extraction: Extraction) -> float:
+        features = extraction.features
+        logits = torch.from_numpy(inference.logits_of(predictor, features.validation))
+        return float(functional.cross_entropy(logits, torch.from_numpy(features.validation_labels)))
+
+    def _fit(self, name: str, predictor: nn.Module, extraction: Extraction, key: str) -> optimise.Trained:
+        """Trained on the cached features now, or on an earlier day; variants that differ in quantization alone share it."""
+        fine_tune = self.desk.study.fine_tune
+        same_size = only_lstm(predictor)[1].hidden_size == only_lstm(self.desk.teacher.network.predictor)[1].hidden_size
+        matched = same_size and fine_tune.match_states > 0
+
+        def fit(checkpoint: Any, epoch_done: optimise.EpochDone) -> optimise.Trained:
+            labels = torch.from_numpy(extraction.features.train_labels)
+
+            def loss(logits: Tensor, states: Tensor, rows: Int64) -> Tensor:
+                return distill.loss(
+                    logits, labels[rows], self._teacher_logits[rows], weight=fine_tune.distill, temperature=fine_tune.temperature,
+                    class_weights=self.desk.class_weights, states=(states, self._teacher_states[rows].float()) if matched else None,
+                    states_weight=fine_tune.match_states,
+                )  # fmt: skip
+
+            return train.fit_predictor(predictor, extraction.features, fine_tune, loss, self.desk.teacher.seed, checkpoint, epoch_done)
+
+        return self.desk.fitted(self.desk.workspace.work("variant", key), f"train {name}", fine_tune.epochs, fit)
+
+    def _last_teacher_accuracy(self, labels: Int64) -> float:
+        """Test accuracy of the teacher's last epoch, whose extractor is another one than the best epoch's."""
+        teacher = self.desk.teacher
+        both = nn.ModuleDict({"extractor": copy.deepcopy(teacher.network.extractor), "predictor": copy.deepcopy(teacher.network.predictor)})
+        both.load_state_dict(teacher.trained.last)
+        last = Network(both["extractor"], both["predictor"])
+        return inference.accuracy(inference.predict(last, self.desk.clips.frames[teacher.fold.test], teacher.preprocess), labels)
+
+    def _export(self, variant: config.Variant, extraction: Extraction, predictor: nn.Module, way: str) -> Bundle:
+        desk, teacher = self.desk, self.desk.teacher
+        rewrites: dict[str, bundle.Rewrite] = {}
+        rounded: RoundedExtractor | None = None
+        for wish in recipe.quantize_steps(variant):
+            if wish.part == "extractor":
+                rounded = extraction.rounded(wish)
+                rewrites["extractor"] = rounded.rewrite
+            else:
+                predictor = quantize.rounded_cores(predictor, quantize.this_cpu_bits(), wish.bits)
+                rewrites["predictor"] = _predictor_rewrite(wish)
+        extractor = extraction.extractor if rounded is None else rounded.extractor
+        if extraction.step is not None:
+            way = f"low-rank convolutions trained to the teacher's features; predictor: {way}"
+        if rounded is not None and rounded.report["quantization_aware_training"] == "used":
+            way += "; extractor trained to bear rounding"
+        with desk.tell.stage(f"export {variant.name}{desk.name}"):
+            plain = onnx_file.extractor_model(extractor, self._inputs.preprocess.channels, self._inputs.size)
+            graphs = (plain, plain if rounded is None else rounded.rewrite(plain))
+            return bundle.write(
+                desk.workspace.bundles, variant.name, extractor, predictor, self._inputs, self._dense,
+                desk.clips.frames[teacher.fold.validation[:SAMPLE_CLIPS]],
+                recipe=[step.model_dump() for step in variant.recipe], way=way, rewrites=rewrites,
+                checks={
+                    "pruning_free": pruning.check((teacher.network.extractor, teacher.network.predictor), (extractor, predictor), graphs),
+                    "rounding": {} if rounded is None else rounded.report,
+                },
+            )  # fmt: skip
+
+    def _extractor_bytes(self, variant: config.Variant, extraction: Extraction) -> int:
+        rounded = next((extraction.rounded(wish) for wish in recipe.quantize_steps(variant) if wish.part == "extractor"), None)
+        extractor, rewrite = (extraction.extractor, None) if rounded is None else (rounded.extractor, rounded.rewrite)
+        return bundle.extractor_bytes(extractor, self._inputs.preprocess.channels, self._inputs.size, rewrite)
+
+    def _predictor_bytes(self, predictor: nn.Module, wishes: tuple[config.Quantize, ...], extraction: Extraction) -> int:
+        channels, height, width = extraction.feature_map
+        rewrite = next((_predictor_rewrite(wish) for wish in wishes if wish.part == "predictor"), None)
+        return bundle.predictor_bytes(predictor, self._inputs.frames, channels * height * width, rewrite)
+
+
+def _predictor_rewrite(wish: config.Quantize) -> bundle.Rewrite:
+    """A dense LSTM's operator to int8, then every other large matrix (the head's, a bottleneck's) to the wished bits."""
+    operator = quantize.predictor_rewrite(quantize.this_cpu_bits())
+    return lambda model: onnx_pack.matrices_packed(operator(model), wish.bits)
