@@ -13,8 +13,10 @@ from torch import nn
 from fercompress.errors import ModelError, ShapeError
 from fercompress.export import onnx_file, onnx_two_gemm, runtime
 from fercompress.export.onnx_build import Builder
+from fercompress.export.onnx_lstm import plan_of
 from fercompress.export.onnx_train import matrices
 from fercompress.tt.layers import TTLSTM
+from fercompress.tt.plan import ONNXRUNTIME, Plan
 from fercompress.tt.shape import TTShape, asymmetric, balanced
 
 STEPS, INPUT, HIDDEN, CLASSES = 6, 48, 16, 5
@@ -136,8 +138,9 @@ def test_every_cut_in_both_orders_projects_as_the_dense_matrix_does(data: st.Dat
         shape = TTShape.uniform(outputs, inputs, 1)
     layer = TTLSTM(shape.columns, shape.rows // 4, shape, None, bias=False)
     place = data.draw(st.integers(1, cores - 1))
-    cuts = [cut for cut in onnx_two_gemm.cuts(shape) if cut.place == place]
-    assert [cut.right_first for cut in cuts] == [True, False]
+    split = [candidate for candidate in Plan.of(shape, 6, costs=ONNXRUNTIME).candidates if candidate.cut == place]
+    cuts = [onnx_two_gemm.Cut.of(shape, candidate) for candidate in split]
+    assert {cut.right_first for cut in cuts} == {True, False}
     sequence = torch.randn(3, 2, shape.columns)
     i, f, g, o = (sequence @ layer.input.dense().detach().T).chunk(4, -1)
     for cut in cuts:
@@ -152,11 +155,12 @@ def test_every_cut_in_both_orders_projects_as_the_dense_matrix_does(data: st.Dat
         torch.testing.assert_close(torch.from_numpy(found), torch.cat([i, o, f, g], -1), rtol=1e-4, atol=1e-5)
 
 
-def test_the_cheapest_cut_of_a_balanced_train_is_its_middle_with_the_right_half_first() -> None:
-    # By hand, 1024 x 4096 at rank 4, a step: 64*64*64 + 64*256*16 multiplications, 64*64 + 1024 numbers written; left first takes 2.5 times as many.
-    cut = onnx_two_gemm.best_cut(balanced(1024, 4096, 4))
-    assert (cut.place, cut.right_first, cut.outputs, cut.inputs, cut.rank) == (2, True, (64, 16), (64, 64), 4)
-    assert cut.cost == 64 * 64 * 64 + 64 * 256 * 16 + 16 * (64 * 64 + 1024)
+def test_the_plan_of_a_balanced_train_is_two_products_and_that_of_an_asymmetric_one_its_projection() -> None:
+    for shape, wanted in ((balanced(1024, 4096, 4), "two-gemm"), (asymmetric(1024, 4096, 4, last=256), "asymmetric")):
+        plan = plan_of(TTLSTM(4096, 256, shape, None), 16)
+        assert plan is not None
+        assert plan.execution == wanted
+    assert plan_of(TTLSTM(64, 16, None, asymmetric(64, 16, 2)), 16) is None
 
 
 @settings(max_examples=20, deadline=None)
@@ -200,7 +204,7 @@ def _loaded(model: onnx.ModelProto, folder: Path) -> list[str]:
     ("shape", "execution", "message"),
     [
         (BALANCED, "asymmetric", "needs an asymmetric train, but the layer's input-to-hidden matrix is a train of outputs"),
-        (None, "two-gemm", "needs a train of two cores at least, but the layer's input-to-hidden matrix is a dense matrix: choose 'dense'"),
+        (None, "two-gemm", "needs a train without padding, of two cores at least, but the layer's input-to-hidden matrix is a dense matrix: choose 'dense'"),
         (BALANCED, "fast", "no execution is called 'fast': choose one of dense, two-gemm, asymmetric"),
     ],
 )
@@ -208,9 +212,6 @@ def test_an_execution_that_a_layer_does_not_allow_is_refused(shape: TTShape | No
     layer = TTLSTM(INPUT, HIDDEN, shape, HIDDEN_SHAPES["balanced"], batch_first=True)
     with pytest.raises(ModelError, match=message):
         onnx_file.predictor_model(Predictor(layer), STEPS, INPUT, execution=execution)
-
-
-# Append to tests/test_onnx_executions.py once slice A (bits=4, padded trains) and slice C are merged.
 
 
 @pytest.mark.parametrize("hidden", sorted(HIDDEN_SHAPES))

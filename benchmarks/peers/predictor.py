@@ -19,13 +19,14 @@ from torch.nn import functional
 
 from fercompress.compress.quantize import rounded_cores, this_cpu_bits
 from fercompress.export.onnx_file import predictor_model
+from fercompress.export.onnx_lstm import plan_of
 from fercompress.export.onnx_pack import matrices_packed
 from fercompress.export.runtime import session
 from fercompress.model.predictor import LstmPredictor
 from fercompress.tt import shape as tt_shape
 from fercompress.tt.layers import TTLSTM, replaced
 from fercompress.tt.shape import TTShape
-from peers.contest import Contest, Difference, NotAvailableError
+from peers.contest import Contest, Difference
 
 Features = npt.NDArray[np.float32]
 
@@ -62,7 +63,8 @@ def _contest(shape: TTShape, hidden: int, frames: int, batch: int, clips: int, w
     missing = {} if with_int8 else {INT8: "left out at this size: quantize_dynamic needs several times the dense weights' memory"}
     runs = {name: _run(graph) for name, graph in graphs.items()}
     facts, differences = _agreement(_run(wanted), runs, shape.columns, frames, batch, clips)
-    facts["execution"] = _planned(rounded.lstm, frames, batch) or network.lstm.execution
+    plan = plan_of(rounded.lstm, frames, batch)
+    facts["execution"] = network.lstm.execution if plan is None else plan.chosen.name
     facts["stored_bytes"] = {name: len(graph.SerializeToString()) for name, graph in graphs.items()}
     features = next(clip_features(batch, frames, shape.columns, batch, seed=1))
     return Contest({name: _bound(run, features) for name, run in runs.items()}, missing, differences, facts)
@@ -110,25 +112,7 @@ def _copy(network: nn.Module) -> Any:
 
 
 def _exported(network: Any, frames: int, features: int, batch: int) -> onnx.ModelProto:
-    options: dict[str, Any] = {} if batch == 1 else {"batch": batch}
-    if (execution := _planned(network.lstm, frames, batch)) is not None:
-        options["execution"] = execution
-    try:
-        return predictor_model(network, frames, features, **options)
-    except TypeError as error:
-        raise NotAvailableError(f"this version's exporter cannot do that ({error})") from error
-
-
-def _planned(layer: nn.Module, frames: int, batch: int) -> str | None:
-    """How the library's planner would run a train on onnxruntime; None: what the exporter does unasked."""
-    try:
-        from fercompress.tt.plan import ONNXRUNTIME, Plan  # here, so that a version without a planner still runs
-    except ImportError:
-        return None
-    if not isinstance(layer, TTLSTM):
-        return None
-    shape: Any = layer.input.shape
-    return str(Plan.for_lstm(shape, frames, batch, bits=8 if layer.quantized else 32, costs=ONNXRUNTIME).execution)
+    return predictor_model(network, frames, features, batch=batch)
 
 
 def _dynamic(model: onnx.ModelProto, bits: int) -> onnx.ModelProto:

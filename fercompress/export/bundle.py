@@ -22,6 +22,7 @@ from torch import nn
 from fercompress.errors import BundleError, DiskFullError
 from fercompress.export import onnx_file, packing, runtime
 from fercompress.export.onnx_build import OPSET
+from fercompress.export.onnx_lstm import plan_of
 from fercompress.records import Bundle, Preprocess, Size, UInt8, digest
 from fercompress.tt.layers import TTLSTM
 from fercompress.tt.weights import TTWeight
@@ -118,7 +119,11 @@ def write(
         "size_px": inputs.size,
         "classes": list(inputs.classes),
         "size": asdict(size),
-        "layers": [{"name": name, **module.description} for name, module in predictor.named_modules() if isinstance(module, TTLSTM)],
+        "layers": [
+            {"name": name, **module.description, **_execution(module, inputs.frames)}
+            for name, module in predictor.named_modules()
+            if isinstance(module, TTLSTM)
+        ],
         "checks": dict(checks or {}),
         "agreement": _agreement(parts, extractor, predictor, inputs, clips),
         "opset": OPSET,
@@ -195,6 +200,14 @@ def _size(parts: Mapping[str, Part], predictor: nn.Module, dense: DenseSize) -> 
         bytes_extractor=len(parts["extractor"].content),
         bytes_predictor=len(parts["predictor"].content),
     )
+
+
+def _execution(layer: TTLSTM, frames: int) -> dict[str, Any]:
+    """How the exported layer runs, apart from how it is stored, and what else it could have been: modelled microseconds per clip."""
+    plan = plan_of(layer, frames)
+    if plan is None:
+        return {"execution": "dense"}
+    return {"execution": plan.chosen.name, "plan_us": {candidate.name: round(candidate.cost_ns / 1000, 1) for candidate in plan.candidates}}
 
 
 def _agreement(parts: Mapping[str, Part], extractor: nn.Module, predictor: nn.Module, inputs: Inputs, clips: UInt8) -> dict[str, Any]:

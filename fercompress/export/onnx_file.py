@@ -33,7 +33,7 @@ def predictor_model(
 ) -> onnx.ModelProto:
     """ "features" float32 (batch, frames, features) -> "logits" float32 (batch, classes); a `TTLSTM` is stored as its cores.
 
-    execution: how a `TTLSTM`'s input train runs, see `onnx_lstm`; None: as its layout suggests
+    execution: how a `TTLSTM`'s input train runs, see `onnx_lstm`; None: the cheapest by its plan
     opset: 11 and 12 are for converters that know plain operators only: there a `TTLSTM` is stored merged, in float32
     raises: ModelError if the predictor does not hold exactly one LSTM, or calls it on more than one clip at a time, for an execution that its
     train does not allow, or an opset that is not one of `OPSETS`

@@ -20,8 +20,9 @@ from fercompress.errors import ModelError
 from fercompress.export import onnx_two_gemm
 from fercompress.export.onnx_build import OPSET, Builder
 from fercompress.export.onnx_recurrence import lstm_operator, recurrence
-from fercompress.export.onnx_train import GATES, Matrix, matrices, padded
+from fercompress.export.onnx_train import GATES, Matrix, matrices
 from fercompress.tt.layers import TTLSTM
+from fercompress.tt.plan import ONNXRUNTIME, Candidate, Plan
 from fercompress.tt.weights import TTWeight
 
 EXECUTIONS = ("dense", "two-gemm", "asymmetric")
@@ -29,27 +30,47 @@ EXECUTIONS = ("dense", "two-gemm", "asymmetric")
 _FOLDABLE_FROM = 13
 
 
+def plan_of(layer: TTLSTM, steps: int, batch: int = 1) -> Plan | None:
+    """How the layer's input train may run in onnxruntime, cheapest first; None where that matrix is dense.
+
+    A padded train runs merged: its halves would have to be cropped in the middle of a product.
+    """
+    if not isinstance(layer.input, TTWeight):
+        return None
+    plan = Plan.for_lstm(layer.input.shape, steps, batch, bits=layer.input.bits, costs=ONNXRUNTIME)
+    if layer.input.shape.padding:
+        return Plan(tuple(candidate for candidate in plan.candidates if candidate.execution == "dense"), plan.source)
+    return plan
+
+
+def _candidate(layer: TTLSTM, execution: str | None, steps: int, batch: int) -> Candidate | None:
+    """The cheapest of its plan, or the cheapest that runs as wished; None for a dense matrix. raises: ModelError"""
+    if execution is not None and execution not in EXECUTIONS:
+        raise ModelError(f"no execution is called {execution!r}: choose one of {', '.join(EXECUTIONS)}")
+    plan = plan_of(layer, steps, batch)
+    usable = [] if plan is None else [candidate for candidate in plan.candidates if execution in (None, candidate.execution)]
+    if usable:
+        return usable[0]
+    if execution in (None, "dense"):
+        return None
+    assert execution is not None
+    stored = f"a train of outputs {layer.input.shape.outputs}" if isinstance(layer.input, TTWeight) else "a dense matrix"
+    needs = {"asymmetric": "an asymmetric train", "two-gemm": "a train without padding, of two cores at least"}[execution]
+    raise ModelError(f"execution {execution!r} needs {needs}, but the layer's input-to-hidden matrix is {stored}: choose 'dense'")
+
+
 def lstm_nodes(
     layer: TTLSTM, dense: onnx.NodeProto, execution: str | None = None, *, steps: int, opset: int = OPSET, batch: int = 1
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """The nodes and constants that stand in for `dense`, the LSTM operator of the layer's dense twin: same sequence, initial state and outputs.
 
-    execution: one of `EXECUTIONS`; None: "asymmetric" where the input train is, else "dense"
+    execution: one of `EXECUTIONS`; None: what `plan_of` finds cheapest
     steps, batch: of the sequence
     raises: ModelError for an execution that the layer's train does not allow
     """
-    train = layer.input if isinstance(layer.input, TTWeight) else None
-    asymmetric = train is not None and train.shape.asymmetric and not padded(train)
-    execution = execution or ("asymmetric" if asymmetric else "dense")
-    if execution not in EXECUTIONS:
-        raise ModelError(f"no execution is called {execution!r}: choose one of {', '.join(EXECUTIONS)}")
-    if (execution == "asymmetric" and not asymmetric) or (execution == "two-gemm" and (train is None or len(train.shape.cores) < 2)):
-        stored = "a dense matrix" if train is None else f"a train of outputs {train.shape.outputs}"
-        needs = "an asymmetric train" if execution == "asymmetric" else "a train of two cores at least"
-        raise ModelError(f"execution {execution!r} needs {needs}, but the layer's input-to-hidden matrix is {stored}: choose 'dense'")
+    candidate = _candidate(layer, execution, steps, batch)
+    execution = "dense" if candidate is None else candidate.execution
     plain = opset < _FOLDABLE_FROM
-    if execution == "two-gemm" and train is not None and padded(train):
-        raise ModelError("execution 'two-gemm' needs a train without padding: choose 'dense', or factors that multiply to the layer's size")
     build = Builder("tt_", OPSET if plain else opset)
     int8 = layer.quantized and not plain
     matrix, hidden_matrix, bias = matrices(build, layer)
@@ -57,8 +78,9 @@ def lstm_nodes(
     projections: list[str] = []
     cut = None
     if execution == "two-gemm":
-        assert train is not None
-        cut = onnx_two_gemm.best_cut(train.shape)
+        assert isinstance(layer.input, TTWeight)
+        assert candidate is not None
+        cut = onnx_two_gemm.Cut.of(layer.input.shape, candidate)
         projections = list(onnx_two_gemm.halves(build, matrix, cut))
         w = ""
     elif execution == "asymmetric":

@@ -1,23 +1,18 @@
 """A train's projection of all steps by two matrix products: the train's cores in, nodes out.
 
-`y = A x B`: the cores left of a cut are merged into A, those right of it into B, once, when the file is loaded. Of the two orders and all cuts
-the cheapest is taken; B first is the faster one for equal halves, because what lies between the two products is then smallest.
+`y = A x B`: the cores left of a cut are merged into A, those right of it into B, once, when the file is loaded. Which cut, and which of the two
+products comes first, is the plan's choice (`fercompress.tt.plan`).
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 
 from fercompress.export.onnx_build import Builder
 from fercompress.export.onnx_train import GATES, Matrix
+from fercompress.tt.plan import Candidate
 from fercompress.tt.shape import TTShape
-
-# A product's narrow side costs as much as this many columns, and a number that is written as much as this many multiplications:
-# fitted to the six orders and cuts of two balanced trains (4096 and 25088 features, 1024 rows, rank 4) on a Zen 3 CPU.
-_NARROWEST = 16
-_WRITE = 16
 
 
 @dataclass(frozen=True)
@@ -33,30 +28,13 @@ class Cut:
     rank: int
     right_first: bool
 
-    @property
-    def cost(self) -> int:
-        """In multiplications for one step, the writing of both results included."""
-        (m1, m2), (n1, n2), rank = self.outputs, self.inputs, self.rank
-        between = n1 * rank * m2 if self.right_first else m1 * rank * n2
-        if self.right_first:
-            products = n1 * n2 * max(rank * m2, _NARROWEST) + m1 * n1 * rank * max(m2, _NARROWEST)
-        else:
-            products = m1 * rank * n1 * max(n2, _NARROWEST) + m1 * n2 * rank * max(m2, _NARROWEST)
-        return products + _WRITE * (between + m1 * m2)
-
-
-def cuts(shape: TTShape) -> list[Cut]:
-    """Every cut in both orders."""
-    found = []
-    for place, right_first in itertools.product(range(1, len(shape.outputs)), (True, False)):
+    @classmethod
+    def of(cls, shape: TTShape, candidate: Candidate) -> Cut:
+        """A plan's candidate for a train of this shape."""
+        place = candidate.cut
         outputs = (math.prod(shape.outputs[:place]), math.prod(shape.outputs[place:]))
         inputs = (math.prod(shape.inputs[:place]), math.prod(shape.inputs[place:]))
-        found.append(Cut(place, outputs, inputs, shape.ranks[place], right_first))
-    return found
-
-
-def best_cut(shape: TTShape) -> Cut:
-    return min(cuts(shape), key=lambda cut: cut.cost)
+        return cls(place, outputs, inputs, shape.ranks[place], candidate.first == "right")
 
 
 def halves(build: Builder, matrix: Matrix, cut: Cut) -> tuple[str, str]:

@@ -30,13 +30,14 @@ class Costs:
     ns_per_call: float
     packs_weights: bool  # on every call; a runtime that loads a file packs them once
     calls_per_step: int  # of a recurrence whose input projections come ready-made, beyond those of the fused LSTM kernel; counted, not timed
+    picks_rows: bool  # ready-made projections are the matrix of the recurrence's operator, which an identity of all rows is multiplied with
     narrow_factor: float  # how much slower a batch of products is whose results have fewer than 16 columns
     where: str
 
 
 # Measured on dense and two-GEMM projections of 1, 16 and 128 or 512 rows, 4096 to 1024 and 512 to 512; within about a factor of 2 of all of them.
-TORCH = Costs(0.032, 0.032, 0.2, 0.03, 4000, True, 8, 30, "torch 2.13, float32, one thread of a 2-core AMD EPYC (Zen 3, AVX2)")
-ONNXRUNTIME = Costs(0.025, 0.0125, 0.15, 0.045, 1500, False, 8, 2, "onnxruntime 1.32, one thread of a 2-core AMD EPYC (Zen 3, AVX2, no VNNI)")
+TORCH = Costs(0.032, 0.032, 0.2, 0.03, 4000, True, 30, False, 8, "torch 2.13, float32, one thread of a 2-core AMD EPYC (Zen 3, AVX2)")
+ONNXRUNTIME = Costs(0.025, 0.0125, 0.15, 0.045, 1500, False, 1, True, 8, "onnxruntime 1.32, one thread of a 2-core AMD EPYC (Zen 3, AVX2, no VNNI)")
 _NARROW = 16
 
 
@@ -162,6 +163,8 @@ def _split(shape: TTShape, rows: int, steps: int, cut: int, first: str, bits: in
     halves = m1 * n1 * rank + rank * m2 * n2
     asymmetric = first == "right" and shape.asymmetric and cut == len(shape.outputs) - 1
     macs, written, read = rows * (batched + plain), 4 * rows * (between + shape.rows), 4 * halves
+    if steps and costs.picks_rows and not asymmetric:
+        macs += rows * rows * shape.rows
     # One column makes a plain product of all rows, and one row is no batch.
     slow = rows * batched * (costs.narrow_factor - 1) if 1 < columns < _NARROW and rows > 1 else 0.0
     calls = 2 + (0 if asymmetric else steps * costs.calls_per_step)
