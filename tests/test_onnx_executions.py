@@ -204,7 +204,11 @@ def _loaded(model: onnx.ModelProto, folder: Path) -> list[str]:
     ("shape", "execution", "message"),
     [
         (BALANCED, "asymmetric", "needs an asymmetric train, but the layer's input-to-hidden matrix is a train of outputs"),
-        (None, "two-gemm", "needs a train without padding, of two cores at least, but the layer's input-to-hidden matrix is a dense matrix: choose 'dense'"),
+        (
+            None,
+            "two-gemm",
+            "needs a train without padding, of two cores at least, but the layer's input-to-hidden matrix is a dense matrix",
+        ),
         (BALANCED, "fast", "no execution is called 'fast': choose one of dense, two-gemm, asymmetric"),
     ],
 )

@@ -36,8 +36,8 @@ class Costs:
 
 
 # Measured on dense and two-GEMM projections of 1, 16 and 128 or 512 rows, 4096 to 1024 and 512 to 512; within about a factor of 2 of all of them.
-TORCH = Costs(0.032, 0.032, 0.2, 0.03, 4000, True, 30, False, 8, "torch 2.13, float32, one thread of a 2-core AMD EPYC (Zen 3, AVX2)")
-ONNXRUNTIME = Costs(0.025, 0.0125, 0.15, 0.045, 1500, False, 1, True, 8, "onnxruntime 1.32, one thread of a 2-core AMD EPYC (Zen 3, AVX2, no VNNI)")
+TORCH = Costs(0.032, 0.032, 0.2, 0.03, 4000, True, 8, False, 30, "torch 2.13, float32, one thread of a 2-core AMD EPYC (Zen 3, AVX2)")
+ONNXRUNTIME = Costs(0.025, 0.0125, 0.15, 0.045, 1500, False, 1, True, 2, "onnxruntime 1.32, one thread of a 2-core AMD EPYC (Zen 3, AVX2, no VNNI)")
 _NARROW = 16
 
 
