@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fercompress.errors import ModelError, ShapeError
+from fercompress.tt.decompose import input_moments
 from fercompress.tt.layers import TTLSTM, only_lstm
+from fercompress.tt.plan import Plan
 from fercompress.tt.shape import TTShape, asymmetric, balanced
 from fercompress.tt.weights import TTWeight
 
@@ -134,9 +136,101 @@ def test_no_weight_is_pruned_by_rounding() -> None:
     assert float(nonzero) > 0.97
 
 
-def test_the_execution_is_named() -> None:
-    executions = {name: TTLSTM(INPUT, HIDDEN, *shapes).execution.partition(":")[0] for name, shapes in SHAPES.items()}
-    assert executions == {"asymmetric, both": "asymmetric", "balanced, both": "dense", "input only": "asymmetric", "hidden only": "dense"}
+@pytest.mark.parametrize(
+    ("shape", "execution"), [(asymmetric(512, 2048, 4, last=128), "asymmetric"), (balanced(512, 2048, 4), "two-gemm"), (None, "dense")]
+)
+def test_the_execution_is_named(shape: TTShape | None, execution: str) -> None:
+    layer = TTLSTM(2048, 128, shape, asymmetric(512, 128, 4))
+    assert layer.execution.partition(":")[0] == execution
+
+
+def test_what_is_tiny_is_merged_whatever_its_layout() -> None:
+    assert {TTLSTM(INPUT, HIDDEN, *shapes).execution.partition(":")[0] for shapes in SHAPES.values()} == {"dense"}
+
+
+BIG = {"asymmetric": asymmetric(64, 1536, 4, last=128), "balanced": balanced(64, 1536, 3, cores=3)}
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("name", sorted(BIG))
+def test_every_execution_equals_the_dense_twin_with_its_gradients(name: str, bias: bool, batch_first: bool) -> None:
+    torch.manual_seed(0)
+    layer = TTLSTM(1536, 16, BIG[name], None, bias=bias, batch_first=batch_first)
+    twin = layer.to_dense()
+    sequence, state = torch.randn(3, 4, 1536), tuple(torch.randn(1, 3 if batch_first else 4, 16) for _ in range(2))
+    wanted = twin(sequence, state)
+    wanted[0].square().sum().backward()
+    plan = layer.plan(4, 3)
+    assert {candidate.execution for candidate in plan.candidates} >= {"dense", "two-gemm"}
+    for candidate in plan.candidates:
+        layer.fixed_plan = Plan((candidate,), "chosen by a test")
+        layer.zero_grad()
+        made = layer(sequence, state)
+        torch.testing.assert_close(made, wanted, rtol=1e-4, atol=1e-5)
+        made[0].square().sum().backward()
+        torch.testing.assert_close(layer.hidden.values[0].grad, twin.weight_hh_l0.grad, rtol=1e-3, atol=1e-4)
+        assert all(value.grad.abs().sum() > 0 for value in layer.input.values)
+        with torch.no_grad():
+            for _ in range(2):  # merged, and from what was kept
+                torch.testing.assert_close(layer(sequence, state), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_what_was_merged_follows_an_optimiser_and_rounding() -> None:
+    torch.manual_seed(0)
+    layer = TTLSTM(1536, 16, BIG["balanced"], asymmetric(64, 16, 4), batch_first=True)
+    sequence = torch.randn(2, 5, 1536)
+    optimiser = torch.optim.SGD(layer.parameters(), lr=1.0)
+
+    def outputs() -> torch.Tensor:
+        with torch.no_grad():
+            states = layer(sequence)[0]
+            torch.testing.assert_close(states, layer.to_dense()(sequence)[0], rtol=1e-4, atol=1e-5)
+        return states
+
+    seen = [outputs()]
+    layer(sequence)[0].square().mean().backward()
+    optimiser.step()
+    seen.append(outputs())
+    layer.quantize_(bits=4)
+    seen.append(outputs())
+    assert layer.bits == 4
+    assert not torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[1], seen[2])
+
+
+def test_a_plan_can_be_measured_and_only_for_a_train() -> None:
+    layer = TTLSTM(INPUT, HIDDEN, *SHAPES["balanced, both"])
+    for training in (False, True):
+        plan = layer.measured_plan(4, 2, training=training, rounds=1)
+        assert len(plan.candidates) == len(layer.plan(4, 2).candidates)
+    with pytest.raises(ShapeError, match="is dense"):
+        TTLSTM(INPUT, HIDDEN, *SHAPES["hidden only"]).measured_plan(4)
+
+
+def test_padded_trains_equal_their_dense_twin() -> None:
+    torch.manual_seed(0)
+    lstm = nn.LSTM(1021, 67, batch_first=True)
+    layer = TTLSTM.from_dense(lstm, balanced(268, 1021, 4), balanced(268, 67, 4, cores=3))
+    assert layer.description["input"]["padding"] == layer.input.padding > 0
+    sequence = torch.randn(2, 5, 1021)
+    for candidate in layer.plan(5, 2).candidates:
+        layer.fixed_plan = Plan((candidate,), "chosen by a test")
+        torch.testing.assert_close(layer(sequence), layer.to_dense()(sequence), rtol=1e-4, atol=1e-5)
+
+
+def test_knowing_the_inputs_makes_a_decomposed_lstms_gates_better() -> None:
+    torch.manual_seed(0)
+    shape = balanced(64, 48, 3, cores=3)
+    scales = [0.3 ** torch.arange(float(size)) for size in shape.inputs]
+    samples = torch.randn(500, 48) * torch.kron(torch.kron(scales[0], scales[1]), scales[2])
+    lstm = nn.LSTM(48, 16)
+    wanted = samples @ lstm.weight_ih_l0.detach().T
+    error = [
+        float((samples @ TTLSTM.from_dense(lstm, shape, None, input_moments=moments).input.dense().detach().T - wanted).norm())
+        for moments in (input_moments(samples, shape.inputs), None)
+    ]
+    assert error[0] < 0.9 * error[1]
 
 
 def test_a_packed_sequence_gets_a_clear_error(layer: TTLSTM) -> None:

@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from fercompress.errors import ModelError, ShapeError
 from fercompress.tt import cores as train
+from fercompress.tt.contract import Halves, MergedOnce, halves, project
 from fercompress.tt.decompose import tt_svd, weighted_tt_svd
+from fercompress.tt.plan import Candidate, Plan
+from fercompress.tt.recurrence import recurrent_states
 from fercompress.tt.shape import TTShape
 from fercompress.tt.weights import DenseWeight, TTWeight
 
+EXECUTIONS = {
+    "asymmetric": "asymmetric: projection, then a small LSTM",
+    "two-gemm": "two-gemm: all steps by two products, then the recurrence",
+    "dense": "dense: merged before use",
+}
+_plan = functools.lru_cache(maxsize=256)(lambda shape, steps, batch, training: Plan.for_lstm(shape, steps, batch, training=training))
+# From so many columns on, `torch.lstm` is slower than one GEMM and our own recurrence: 1.1-2 times forward, 1.6-3 times with the backward pass
+# (batches of 1 and 32, H 128 and 256; below 512 columns it is up to 3 times faster).
+_WIDE = 1024
+
 
 class Operands(NamedTuple):
-    """What `TTLSTM` runs: an ordinary LSTM, behind a projection of the input's last factor where the layout is asymmetric.
+    """What `TTLSTM` runs: the parts of the input's product, and an ordinary LSTM's matrices.
 
-    projection: (last input factor, rank) or None; w_ih: (4H, inner input size); w_hh: (4H, H)
+    projection: what is contracted before `w_ih`: (last input factor, rank) of an asymmetric train, or None
+    w_ih: (4H, inner input size), or None where `gates` makes all of the product; w_hh: (4H, H); gates: the halves of a two-GEMM product, or None
     """
 
     projection: Tensor | None
-    w_ih: Tensor
+    w_ih: Tensor | None
     w_hh: Tensor
+    gates: Halves | None = None
 
 
 class TTLSTM(nn.Module):
     """One layer of `nn.LSTM`, whose input-to-hidden or hidden-to-hidden matrix, or both, are trains; all four gates (i, f, g, o) share one.
 
-    Storage and execution are apart: an asymmetric input train runs as one skinny projection before a small LSTM, any other train is merged to
-    the dense matrix first. Either way the recurrence is torch's own fused kernel, and the merge is part of the graph, so the cores learn.
+    Storage and execution are apart: as `plan` finds cheapest, an asymmetric input train runs as one skinny projection before a small LSTM,
+    another one by two products for all steps at once before the recurrence, and either may be merged to the dense matrix first. The merge is part
+    of the graph, so the cores learn; without gradients it happens once, and again when a core has changed.
     Stores one bias vector (4H), the sum of the two that `nn.LSTM` has.
     """
 
@@ -58,6 +76,8 @@ class TTLSTM(nn.Module):
         self.input = self._start(input_shape, input_size, 1 / input_size)
         self.hidden = self._start(hidden_shape, hidden_size, 1 / (3 * hidden_size))
         self.kernel_bits = 8
+        self.fixed_plan: Plan | None = None  # e.g. of `measured_plan`; None: by the model of the cost
+        self._merged = MergedOnce()
         self.bias = nn.Parameter(torch.cat([torch.zeros(hidden_size), torch.ones(hidden_size), torch.zeros(2 * hidden_size)])) if bias else None
 
     def _start(self, shape: TTShape | None, columns: int, variance: float) -> TTWeight | DenseWeight:
@@ -95,7 +115,8 @@ class TTLSTM(nn.Module):
                 setattr(layer, part, DenseWeight(dense))
         if layer.bias is not None:
             layer.bias = nn.Parameter((lstm.get_parameter("bias_ih_l0") + lstm.get_parameter("bias_hh_l0")).detach())
-        return layer.to(lstm.get_parameter("weight_ih_l0").device).train(lstm.training)
+        layer.to(lstm.get_parameter("weight_ih_l0").device).train(lstm.training)
+        return layer
 
     def to_dense(self) -> nn.LSTM:
         """The `nn.LSTM` that computes the same."""
@@ -109,11 +130,37 @@ class TTLSTM(nn.Module):
                 lstm.get_parameter("bias_hh_l0").zero_()
         return lstm.train(self.training)
 
+    def plan(self, steps: int = 16, batch: int = 1, training: bool = False) -> Plan | None:
+        """How the input train is multiplied with sequences of this size, here in torch; None where the input's matrix is dense."""
+        if not isinstance(self.input, TTWeight):
+            return None
+        made: Plan = self.fixed_plan or _plan(self.input.shape, steps, batch, training)
+        return made
+
+    def measured_plan(self, steps: int, batch: int = 1, training: bool = False, rounds: int = 9) -> Plan:
+        """The plan by timing whole passes with every candidate here and now; set `fixed_plan` to it to use it.
+
+        raises: ShapeError where the input's matrix is dense
+        """
+        if not isinstance(self.input, TTWeight):
+            raise ShapeError("the input-to-hidden matrix is dense: there is one way to multiply it, and nothing to measure")
+        sequence = torch.randn(steps, batch, self.input_size).to(self.input.tensors()[0])
+        zeros = sequence.new_zeros(1, batch, self.hidden_size)
+
+        def run(candidate: Candidate) -> None:
+            with torch.set_grad_enabled(training):
+                states = self._run(sequence, (zeros, zeros), candidate)[0]
+                if training:
+                    torch.autograd.grad(states.sum(), list(self.parameters()))
+
+        modelled = Plan.for_lstm(self.input.shape, steps, batch, training=training)
+        return modelled.measured({candidate: functools.partial(run, candidate) for candidate in modelled.candidates}, rounds)
+
     @property
     def execution(self) -> str:
-        """How the trains run, apart from how they are stored."""
-        asymmetric = isinstance(self.input, TTWeight) and self.input.shape.asymmetric
-        return "asymmetric: projection, then a small LSTM" if asymmetric else "dense: merged before use"
+        """How a clip of 16 frames runs, apart from how the trains are stored."""
+        plan = self.plan()
+        return EXECUTIONS["dense" if plan is None else plan.execution]
 
     @property
     def stored_numbers(self) -> int:
@@ -141,16 +188,29 @@ class TTLSTM(nn.Module):
         if self.bias is not None:
             self.bias = nn.Parameter(self.bias.detach().half().float(), requires_grad=False)
 
-    def operands(self) -> Operands:
-        if not (isinstance(self.input, TTWeight) and self.input.shape.asymmetric):
-            return Operands(None, self.input.dense(), self.hidden.dense())
+    def operands(self, candidate: Candidate | None = None) -> Operands:
+        """candidate: of the plan, None for the merged matrix. Without gradients, what was merged before is used until a weight changes."""
+        learning = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
+        if learning:
+            return self._operands(candidate)
+        key = None if candidate is None else (candidate.execution, candidate.cut, candidate.first)
+        stored = [*self.input.stored_tensors(), *self.hidden.stored_tensors()]
+        kept: Operands = self._merged.get(key, stored, lambda: self._operands(candidate))
+        return kept
+
+    def _operands(self, candidate: Candidate | None) -> Operands:
+        w_hh = self.hidden.dense()
+        if candidate is None or candidate.execution == "dense" or not isinstance(self.input, TTWeight):
+            return Operands(None, self.input.dense(), w_hh)
+        if candidate.execution == "two-gemm":
+            return Operands(None, None, w_hh, halves(self.input.tensors(), self.input.shape, candidate))
         *first, last = self.input.tensors()
         # (1, 4H, N1, r): the rank index stays beside the inputs, as the projected features have it.
-        return Operands(last[:, 0, :, 0].T, train.merge(first).reshape(4 * self.hidden_size, -1), self.hidden.dense())
+        return Operands(last[:, 0, :, 0].T, train.merge(first).reshape(math.prod(self.input.shape.outputs), -1)[: 4 * self.hidden_size], w_hh)
 
     @property
     def description(self) -> dict[str, Any]:
-        """How the layer is stored and executed, for a manifest."""
+        """How the layer is stored, for a manifest, and how an exporter that goes by the layout alone runs it."""
         parts: dict[str, dict[str, Any]] = {}
         for name, weight in (("input", self.input), ("hidden", self.hidden)):
             dtype = f"int{weight.bits}" if weight.quantized else "float32"
@@ -166,7 +226,8 @@ class TTLSTM(nn.Module):
             }
             if shape.padding:
                 parts[name]["padding"] = shape.padding
-        return {"kind": "TTLSTM", "hidden_size": self.hidden_size, "execution": self.execution, "stored_numbers": self.stored_numbers, **parts}
+        layout = "asymmetric" if isinstance(self.input, TTWeight) and self.input.shape.asymmetric else "dense"
+        return {"kind": "TTLSTM", "hidden_size": self.hidden_size, "execution": EXECUTIONS[layout], "stored_numbers": self.stored_numbers, **parts}
 
     def forward(self, sequence: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """sequence: float32 (B, T, D), or (T, B, D) without batch_first, or (T, D); state: h and c, (1, B, H) each, or (1, H), or None for zeros.
@@ -185,15 +246,46 @@ class TTLSTM(nn.Module):
         if state is None:
             zeros = sequence.new_zeros(1, sequence.shape[0 if self.batch_first else 1], self.hidden_size)
             state = (zeros, zeros)
-        projection, w_ih, w_hh = self.operands()
-        if projection is not None:
-            head = sequence.shape[:2]
-            sequence = (sequence.reshape(*head, -1, projection.shape[0]) @ projection).reshape(*head, w_ih.shape[1])
-        weights = [w_ih, w_hh] if self.bias is None else [w_ih, w_hh, self.bias, torch.zeros_like(self.bias)]
-        states, hidden, cell = torch.lstm(sequence, state, weights, self.bias is not None, 1, 0.0, self.training, False, self.batch_first)
+        steps, batch = (sequence.shape[1], sequence.shape[0]) if self.batch_first else sequence.shape[:2]
+        learning = torch.is_grad_enabled() and any(value.requires_grad for value in self.input.values)
+        plan = self.plan(steps, batch, learning) if steps and batch else None
+        states, hidden, cell = self._run(sequence, state, None if plan is None else plan.chosen)
         if batched:
             return states, (hidden, cell)
         return states.squeeze(0 if self.batch_first else 1), (hidden.squeeze(1), cell.squeeze(1))
+
+    def _run(self, sequence: Tensor, state: tuple[Tensor, Tensor], candidate: Candidate | None) -> tuple[Tensor, Tensor, Tensor]:
+        """sequence: (B, T, D) or (T, B, D); state: (1, B, H) each; returns all states, the last one and the last cell, alike."""
+        projection, w_ih, w_hh, gates = self.operands(candidate)
+        head = sequence.shape[:2]
+        if projection is not None and w_ih is not None:
+            padded = torch.nn.functional.pad(sequence, (0, self._padded_columns)) if self._padded_columns else sequence
+            sequence = (padded.reshape(*head, -1, projection.shape[0]) @ projection).reshape(*head, w_ih.shape[1])
+        if w_ih is not None and (w_ih.shape[1] < _WIDE or not sequence.numel()):
+            weights = [w_ih, w_hh] if self.bias is None else [w_ih, w_hh, self.bias, torch.zeros_like(self.bias)]
+            states, hidden, cell = torch.lstm(sequence, state, weights, self.bias is not None, 1, 0.0, self.training, False, self.batch_first)
+            return states, hidden, cell
+        rows = sequence.flatten(0, 1)
+        if w_ih is None:
+            assert gates is not None
+            assert candidate is not None
+            assert isinstance(self.input, TTWeight)
+            summed = project(rows, gates, self.input.shape, candidate)
+        else:
+            summed = rows @ w_ih.T
+        if self.bias is not None:
+            summed = summed + self.bias
+        summed = summed.view(*head, -1)
+        states, last, cell = recurrent_states(summed.transpose(0, 1) if self.batch_first else summed, w_hh, state[0][0], state[1][0])
+        return (states.transpose(0, 1) if self.batch_first else states), last[None], cell[None]
+
+    @property
+    def _padded_columns(self) -> int:
+        return self.input.shape.padded_columns if isinstance(self.input, TTWeight) else 0
+
+    def train(self, mode: bool = True) -> Self:
+        self._merged.clear()
+        return super().train(mode)
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}, batch_first={self.batch_first}, execution={self.execution!r}"
