@@ -125,8 +125,10 @@ def plan(request: Request) -> list[dict[str, Any]]:
     trainings = len(study.seeds) * folds
     clips = study.data.train_clips if study.data.name == "synthetic" else source.check(study.data, request.data_root, source.user_cache())["clips"]
     teacher_s, predictor_s = step_s(study)
-    trained = {digest([step.model_dump() for step in variant.recipe if not isinstance(step, config.Quantize)]) for variant in study.variants}
-    of_trains = len(trained - {digest([])})
+    # Variants that differ in rounding alone share a training.
+    changed = [variant for variant in study.variants if any(not isinstance(step, config.Quantize | config.LowRank) for step in variant.recipe)]
+    of_trains = len({digest([step.model_dump() for step in variant.recipe if not isinstance(step, config.Quantize)]) for variant in changed})
+    extractors = {digest(step.model_dump()) for variant in study.variants for step in variant.recipe if isinstance(step, config.LowRank)}
     measure = study.measure
     bundles = len(study.variants) * trainings
     blocks = 2 * measure.rounds * len(study.variants) * len(study.targets) if "latency" in measure.passes else 0
@@ -136,6 +138,12 @@ def plan(request: Request) -> list[dict[str, Any]]:
             f"teachers: {len(study.seeds)} seeds x {folds} folds, up to {study.train.epochs} epochs",
             trainings,
             trainings * study.train.epochs * clips * teacher_s,
+        ),
+        (
+            "train",
+            f"low-rank extractors, {study.fine_tune.extractor_epochs} epochs",
+            len(extractors) * trainings,
+            len(extractors) * trainings * study.fine_tune.extractor_epochs * clips * teacher_s,
         ),
         (
             "train",
