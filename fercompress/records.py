@@ -235,6 +235,7 @@ class Doubt(enum.StrEnum):
     ONE_SEED = "one training seed: differences in accuracy between variants include the luck of training"
     FEW_PEOPLE = "fewer than 10 people (or sentences) in the test clips: the interval of the accuracy may be too narrow"
     INCOMPLETE = "part of the planned blocks is missing or failed: run the same command again"
+    SHAPES_VARY = "its bundles differ in ranks between seeds or folds, which chose them from their own weights: sizes and latency are the first one's"
     SIMULATED = "simulated: the clips show no real person, or the target is no real machine"
 
 

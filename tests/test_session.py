@@ -259,11 +259,13 @@ def test_a_damaged_bundle_is_found_before_anything_runs(tmp_path):
     assert not (tmp_path / "target").exists()
 
 
-def test_bundles_of_one_variant_must_share_their_graph(tmp_path):
-    other = tiny_bundle.write(tmp_path / "other", "a", 1, graph_key="another")
-    run = Run(tmp_path, a=[one(tmp_path, "a"), MeasuredBundle(other, 1, "f0", ROWS)])
-    with pytest.raises(BundleError, match="differ in graph or shapes"):
-        run()
+def test_bundles_of_one_variant_must_share_their_recipe_but_may_differ_in_ranks(tmp_path):
+    other = tiny_bundle.write(tmp_path / "other", "a", 1, recipe=({"step": "tensor-train", "rank": 2},))
+    first = one(tmp_path, "a")
+    with pytest.raises(BundleError, match="differ in recipe"):
+        Run(tmp_path, a=[first, MeasuredBundle(other, 1, "f0", ROWS)])()
+    ranked = tiny_bundle.write(tmp_path / "ranked", "a", 1, graph_key="another")
+    Run(tmp_path, a=[first, MeasuredBundle(ranked, 1, "f0", ROWS)])()
     with pytest.raises(BundleError, match="variant 'a' has no bundle"):
         Run(tmp_path, a=[])()
 

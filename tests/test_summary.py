@@ -202,6 +202,12 @@ def test_a_round_with_a_failed_half_is_not_paired(store):
     assert {str(Doubt.FEW_BLOCKS), str(Doubt.INCOMPLETE)} <= set(row["doubts"])
 
 
+@pytest.mark.parametrize("vary", [True, False])
+def test_ranks_that_differ_between_folds_are_a_doubt_about_the_sizes(store, vary):
+    toy.record_head(store, toy.study(), ranks_vary=vary)
+    assert (Doubt.SHAPES_VARY in rows_of(store)["tt"]["doubts"]) == vary
+
+
 def test_a_percentile_is_not_claimed_below_its_floor(store):
     toy.record_head(store, toy.study(rounds=1))
     for half in (0, 1):

@@ -53,6 +53,7 @@ def write(
     predictor_scale: float = 1.0,
     engine: str = "onnxruntime",
     graph_key: str = "tiny",
+    recipe: tuple[dict[str, object], ...] = (),
     predictor: bytes | None = None,
 ) -> Bundle:
     """predictor: its file's content, whatever it is; extractor_seed: of the extractor's weights alone, so that variants can share its file;
@@ -75,7 +76,7 @@ def write(
     for name, data in files.items():
         (folder / name).write_bytes(data)
     manifest = {
-        "schema": 1, "variant": variant, "engine": engine, "graph_key": graph_key, "recipe": [], "way": "made by hand",
+        "schema": 1, "variant": variant, "engine": engine, "graph_key": graph_key, "recipe": list(recipe), "way": "made by hand",
         "files": {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()},
         "extractor": {
             "file": "extractor.onnx",

@@ -78,15 +78,15 @@ def failed(block: Block, reason="the agent was killed") -> Block:
     return Block(block.key, block.bundle_sha256, Status.FAILED, reason)
 
 
-def record_head(store: Store, the_study: dict) -> None:
-    """Everything but the blocks."""
+def record_head(store: Store, the_study: dict, *, ranks_vary: bool = False) -> None:
+    """Everything but the blocks; ranks_vary: every bundle has a graph of its own."""
     store.record_study(the_study)
     store.record_clips(clips(), folds())
     for variant, size in SIZES.items():
         for seed in the_study["seeds"]:
             for fold in TESTS:
                 manifest = {
-                    "graph_key": variant, "way": f"way of {variant}", "size": dataclasses.asdict(size), "recipe": RECIPES[variant],
+                    "graph_key": f"{variant} {fold}" if ranks_vary else variant, "way": f"way of {variant}", "size": dataclasses.asdict(size), "recipe": RECIPES[variant],
                     "engine": "onnxruntime", "opset": 17, "made_with": {"torch": "2"}, "layers": [],
                     "files": {"extractor.onnx": {"bytes": size.bytes_extractor}, "predictor.onnx": {"bytes": size.bytes_predictor}},
                 }  # fmt: skip

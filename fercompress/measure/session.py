@@ -58,7 +58,7 @@ def measure(
 ) -> tuple[BlockKey, ...]:
     """Run every block of the schedule that is not `done`.
 
-    bundles: variant -> its bundles; accuracy runs them all, the other passes the first of each, after checking that all have one graph_key
+    bundles: variant -> its bundles; accuracy runs them all, the other passes the first of each, after checking that all are of one recipe
     channel: to the board; it is closed if the session ends by an exception, Ctrl-C included, so that nothing goes on running
     work: a folder on this machine for files on their way to and from the target
     done: keys of the blocks that finished well; a failed block that is not among them is tried again

@@ -102,6 +102,7 @@ WEAKENS: dict[str, tuple[str, ...]] = {
     Doubt.ONE_SEED: ("accuracy", "accuracy_drop"),
     Doubt.FEW_PEOPLE: ("accuracy",),
     Doubt.INCOMPLETE: ("accuracy", *_SPEEDUPS),
+    Doubt.SHAPES_VARY: ("stored_bytes", "ratio_model_bytes", *_LATENCIES),
     Doubt.SIMULATED: ("accuracy",),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fercompress.records import Pass, Size
+from fercompress.records import Doubt, Pass, Size
 from fercompress.results.row import Row
 from fercompress.results.tables import MEMORY_STEPS
 
@@ -18,6 +18,8 @@ def size(row: Row) -> None:
     if bundle is None:
         row.lack("no bundle was exported", *columns)
         return
+    if len({stored.manifest["graph_key"] for stored in row.tables.bundles if stored.variant == row.variant}) > 1:
+        row.doubts.add(Doubt.SHAPES_VARY)
     mine: Size = bundle.size
     row.put(
         params=mine.params_model, params_extractor=mine.params_extractor, params_lstm=mine.params_lstm, params_tt=mine.params_tt,
