@@ -65,3 +65,9 @@ def test_a_train_of_equal_bytes_that_the_control_answers_is_not_passed_over_for_
     rows = [dict(row) | ({"stored_bytes": 510} if row["variant"] == "tt" else {}) for row in given.rows]
     (match,) = controls.matches(report({"dense": {}}, rows=rows, recipes=given.recipes, predictions=given.predictions), "here")
     assert match.train["variant"] == "tt-int8"
+
+
+def test_a_train_whose_ranks_were_chosen_bond_by_bond_has_controls_too() -> None:
+    chosen = train(4) | {"rank": {"relative_error": 0.1}}
+    given = report({"dense": {}, "tt": {"recipe": [chosen]}, "bottleneck-r4": {"recipe": [{"step": "bottleneck", "rank": 4}]}})
+    assert [match.train["variant"] for match in controls.matches(given, "here")] == ["tt"]
