@@ -57,3 +57,17 @@ def test_a_control_stands_also_beside_the_train_nearest_in_bytes() -> None:
     assert [match.train["variant"] for match in controls.matches(given, "here")] == ["tt-int8", "tt"]
     table = controls.table(given, "here")
     assert [row[-1].sub for row in table.rows] == ["not at equal bytes: the control stores 2.98× as many", "at equal bytes"]
+
+
+def test_a_train_of_equal_bytes_that_the_control_answers_is_not_passed_over_for_a_slightly_nearer_one() -> None:
+    """510 bytes: the train of 500 is within 5 %, another one has 510 to the byte."""
+    given = study(range(2), range(3), control_bytes=510)
+    rows = [dict(row) | ({"stored_bytes": 510} if row["variant"] == "tt" else {}) for row in given.rows]
+    (match,) = controls.matches(report({"dense": {}}, rows=rows, recipes=given.recipes, predictions=given.predictions), "here")
+    assert match.train["variant"] == "tt-int8"
+
+
+def test_a_train_whose_ranks_were_chosen_bond_by_bond_has_controls_too() -> None:
+    chosen = train(4) | {"rank": {"relative_error": 0.1}}
+    given = report({"dense": {}, "tt": {"recipe": [chosen]}, "bottleneck-r4": {"recipe": [{"step": "bottleneck", "rank": 4}]}})
+    assert [match.train["variant"] for match in controls.matches(given, "here")] == ["tt"]

@@ -96,4 +96,7 @@ def test_a_change_of_recipe_names_what_came_went_and_changed() -> None:
     assert change_text([], [train(2), *quantize()]) == "+ tensor-train (rank 2, decompose, asymmetric); + extractor int8; + predictor int8"
     assert change_text([train(2)], [train(4, "data-aware")]) == "tensor-train: rank 2 → 4, start decompose → data-aware"
     assert change_text(quantize(8), quantize(4)[1:]) == "predictor quantize: bits 8 → 4; − extractor int8"
+    by_error = train(2) | {"rank": {"relative_error": 0.1, "ratio": None}}
+    assert change_text([], [by_error]) == "+ tensor-train (rank relative error 0.1, decompose, asymmetric)"
+    assert change_text([train(2)], [by_error]) == "tensor-train: rank 2 → relative error 0.1"
     assert change_text([], []) == "the same recipe"

@@ -273,6 +273,8 @@ def test_training_columns_average_over_seeds_and_folds(store):
         ([{"step": "tensor-train", "rank": 2, "start": "from-scratch"}], ("from-scratch", 2, 32, 32)),
         ([{"step": "low-rank", "energy": 0.9}, {"step": "tensor-train", "rank": 8, "start": "data-aware"}], ("data-aware", 8, 32, 32)),
         ([{"step": "bottleneck", "rank": 4}], ("control", None, 32, 32)),
+        ([{"step": "tensor-train", "rank": {"ratio": None, "relative_error": 0.1}, "start": "decompose"}], ("decomposed", None, 32, 32)),
+        ([{"step": "quantize", "part": "extractor", "bits": 8, "mean_bits": 5.5}], ("as-trained", None, 5.5, 32)),
         ([{"step": "small-dense", "bytes_of": "tt"}, {"step": "quantize", "part": "predictor"}], ("control", None, 32, 8)),
     ],
 )

@@ -71,14 +71,17 @@ def matches(given: ReportInput, target: str) -> list[Match]:
     trains = [row for row in rows if given.family(row["variant"]) == "tensor train"]
     found: list[Match] = []
     for control in (row for row in rows if given.family(row["variant"]) == "control"):
-        for train in (counterpart(given, control, trains), nearest(control, trains)):
+        answered = counterpart(given, control, trains)
+        for train in (answered, nearest(control, trains, answered)):
             if train is not None and not any(match.control is control and match.train is train for match in found):
                 found.append(Match(control, train, accuracy_change(given, target, control["variant"], train["variant"])))
     return found
 
 
-def nearest(control: Row, trains: Sequence[Row]) -> Row | None:
-    """The train whose stored bytes are nearest to the control's, as a ratio."""
+def nearest(control: Row, trains: Sequence[Row], answered: Row | None = None) -> Row | None:
+    """The train whose stored bytes are nearest to the control's, as a ratio; `answered` where it is equally large already."""
+    if answered is not None and Match(control, answered, None).equal_bytes:
+        return answered
     if not control.get("stored_bytes"):
         return None
     sized = [row for row in trains if row.get("stored_bytes")]
@@ -151,7 +154,7 @@ def counterpart(given: ReportInput, control: Row, trains: Sequence[Row]) -> Row 
     named = {step.get("bytes_of") for step in recipe}
     rank = next((step.get("rank") for step in recipe if "rank" in step), None)
     for row in trains:
-        ranks = {step.get("rank") for step in given.recipe(row["variant"]) if step["step"] == "tensor-train"}
+        ranks = [step.get("rank") for step in given.recipe(row["variant"]) if step["step"] == "tensor-train"]
         if row["variant"] in named or (rank in ranks and given.is_int8(row["variant"]) == given.is_int8(control["variant"])):
             return row
     return nearest(control, trains)
@@ -195,7 +198,7 @@ def _against(given: ReportInput, control: Row, train: Row) -> Remark:
 def _at_equal_bytes(given: ReportInput, control: Row, answered: Row) -> str:
     """The verdict on accuracy beside the train nearest in bytes, as a sentence; answered: the train whose figures are told already."""
     trains = [row for row in given.on(control["target"]) if given.family(row["variant"]) == "tensor train"]
-    train = nearest(control, trains)
+    train = nearest(control, trains, answered)
     if train is None:
         return ""
     match = Match(control, train, accuracy_change(given, control["target"], control["variant"], train["variant"]))

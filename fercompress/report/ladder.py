@@ -9,7 +9,7 @@ from typing import Any
 from fercompress.report.cells import Cell, Table, reason
 from fercompress.report.pairs import Change, accuracy_change, speedup
 from fercompress.report.record import STAGES, ReportInput, Row
-from fercompress.report.tables import faster_cell, heads, points_cell, smaller_cell, variant_cell
+from fercompress.report.tables import faster_cell, heads, points_cell, smaller_cell, value_text, variant_cell
 from fercompress.report.units import ratio_text
 
 NOTES = (
@@ -125,7 +125,10 @@ def change_text(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any
             parts.append(f"+ {_short(step)}")
         elif before[key] != step:
             changed = [name for name in {**before[key], **step} if before[key].get(name) != step.get(name)]
-            parts.append(f"{_kind(step)}: " + ", ".join(f"{name.replace('_', ' ')} {before[key].get(name)} → {step.get(name)}" for name in changed))
+            parts.append(
+                f"{_kind(step)}: "
+                + ", ".join(f"{name.replace('_', ' ')} {value_text(before[key].get(name))} → {value_text(step.get(name))}" for name in changed)
+            )
     parts += [f"− {_short(step)}" for key, step in before.items() if key not in after]
     return "; ".join(parts) or "the same recipe"
 
@@ -133,8 +136,8 @@ def change_text(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any
 def _short(step: Mapping[str, Any]) -> str:
     """The recipe table has all settings; here those that tell steps apart."""
     if step["step"] == "quantize":
-        return f"{step['part']} int{step.get('bits', 8)}"
-    settings = [f"{key.replace('_', ' ')} {step[key]}" for key in step if key in ("rank", "bytes_of", "energy")]
+        return f"{step['part']} int{step.get('mean_bits') or step.get('bits', 8)}"
+    settings = [f"{key.replace('_', ' ')} {value_text(step[key])}" for key in ("rank", "ratio", "bytes_of") if step.get(key) is not None]
     settings += [str(step[key]) for key in ("start", "layout") if step.get(key) is not None]
     return f"{step['step']} ({', '.join(settings)})" if settings else str(step["step"])
 

@@ -185,5 +185,12 @@ def step_text(step: Mapping[str, Any]) -> str:
     settings = sorted(
         (key for key in step if key != "step" and step[key] is not None), key=lambda key: first.index(key) if key in first else len(first)
     )
-    shown = [f"{key.replace('_', ' ')} {step[key]}" for key in settings]
+    shown = [f"{key.replace('_', ' ')} {value_text(step[key])}" for key in settings]
     return f"{step['step']}: {', '.join(shown)}"
+
+
+def value_text(value: Any) -> str:
+    """A setting of a step; one that is a table of its own by the keys that are set: "relative error 0.1"."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key.replace('_', ' ')} {inner}" for key, inner in value.items() if inner is not None)
+    return str(value)

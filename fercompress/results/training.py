@@ -26,11 +26,18 @@ def recipe(row: Row) -> None:
     train = next((step for step in steps if step["step"] == "tensor-train"), None)
     if train is None:
         row.lack("nothing is in tensor-train form", "tt_rank")
-    else:
+    elif isinstance(train["rank"], int):
         row.put(tt_rank=train["rank"])
+    else:
+        row.lack(f"ranks were chosen bond by bond, by {chosen_by(train['rank'])}: the layers list them", "tt_rank")
     row.put(way=_way(steps, train))
-    bits = {step["part"]: step.get("bits", 8) for step in steps if step["step"] == "quantize"}
+    bits = {step["part"]: step.get("mean_bits") or step.get("bits", 8) for step in steps if step["step"] == "quantize"}
     row.put(extractor_bits=bits.get("extractor", FLOAT_BITS), predictor_bits=bits.get("predictor", FLOAT_BITS))
+
+
+def chosen_by(ranks: Mapping[str, Any]) -> str:
+    """A step's table of a way to choose ranks, in words: "relative error 0.1"."""
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in ranks.items() if value is not None)
 
 
 def _steps(row: Row) -> Sequence[Mapping[str, Any]] | None:
