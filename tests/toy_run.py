@@ -86,7 +86,8 @@ def record_head(store: Store, the_study: dict, *, ranks_vary: bool = False) -> N
         for seed in the_study["seeds"]:
             for fold in TESTS:
                 manifest = {
-                    "graph_key": f"{variant} {fold}" if ranks_vary else variant, "way": f"way of {variant}", "size": dataclasses.asdict(size), "recipe": RECIPES[variant],
+                    "graph_key": f"{variant} {fold}" if ranks_vary else variant,
+                    "way": f"way of {variant}", "size": dataclasses.asdict(size), "recipe": RECIPES[variant],
                     "engine": "onnxruntime", "opset": 17, "made_with": {"torch": "2"}, "layers": [],
                     "files": {"extractor.onnx": {"bytes": size.bytes_extractor}, "predictor.onnx": {"bytes": size.bytes_predictor}},
                 }  # fmt: skip
