@@ -96,7 +96,7 @@ class Extraction:
         self.desk, self.step = desk, step
         study = desk.study
         # Features are the same wherever extractor, augmentation and copies are.
-        self.key = desk.teacher.key if step is None else digest("extractor", desk.teacher.key, step.model_dump(), self._settings.model_dump())
+        self.key = desk.teacher.key if step is None else digest("extractor", desk.teacher.key, step.model_dump(), self._lesson)
         self.folder = desk.workspace.work("features", digest("features", self.key, study.train.augment.model_dump(), study.fine_tune.copies))
         self._rounded: dict[str, RoundedExtractor] = {}
 
@@ -105,6 +105,11 @@ class Extraction:
         """How an extractor learns to imitate: as the teacher did, but shorter."""
         study = self.desk.study
         return study.train.model_copy(update={"epochs": study.fine_tune.extractor_epochs, "patience": study.fine_tune.extractor_epochs})
+
+    @property
+    def _lesson(self) -> list[object]:
+        """All that a training by imitation depends on, beside the teacher and the student."""
+        return [self._settings.model_dump(), self.desk.study.fine_tune.distill, self.desk.study.fine_tune.temperature]
 
     @functools.cached_property
     def _trained(self) -> tuple[nn.Module, History]:
@@ -174,7 +179,9 @@ class Extraction:
             return RoundedExtractor(self.extractor, _rewrite(self.graph, plain.model), {**report, "quantization_aware_training": "not needed"})
         student = fakequant.rounding(self.extractor, plain.layer_bits, torch.from_numpy(calibration[:2]))
         self._imitated(
-            student, desk.workspace.work("extractor", digest(self.key, "rounding", key)), f"train the extractor to bear {_bits(wish)} bits"
+            student,
+            desk.workspace.work("extractor", digest(self.key, "rounding", key, self._lesson)),
+            f"train the extractor to bear {_bits(wish)} bits",
         )
         taught = fakequant.plain(student).eval()
         graph = self._graph(taught)

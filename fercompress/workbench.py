@@ -60,7 +60,9 @@ class Workbench:
         structure = [step.model_dump() for step in recipe.predictor_steps(variant)]
         settings = desk.study.fine_tune.model_dump() if structure else None
         trained_key = digest("variant", extraction.key, structure, settings, wanted_bytes)
-        bundle_key = digest("bundle", trained_key, variant.model_dump(), desk.study.fine_tune.model_dump(), quantize.this_cpu_bits())
+        bundle_key = digest(
+            "bundle", bundle.GENERATION, trained_key, variant.model_dump(), desk.study.fine_tune.model_dump(), quantize.this_cpu_bits()
+        )
         index = desk.workspace.work("bundle", bundle_key).with_suffix(".json")
         found = desk.workspace.load_json(index)
         if found is not None and (desk.workspace.bundles / found["folder"]).is_dir():

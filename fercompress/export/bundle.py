@@ -28,6 +28,7 @@ from fercompress.tt.layers import TTLSTM
 from fercompress.tt.weights import TTWeight
 
 SCHEMA = 1
+GENERATION = 2  # raised whenever the same networks would be written as other files: bundles of an older run are then made again
 ENGINE = "onnxruntime"
 MANIFEST = "manifest.json"
 Rewrite = Callable[[onnx.ModelProto], onnx.ModelProto]
