@@ -180,8 +180,8 @@ class SmallDense(Section):
 class Quantize(Section):
     """No weight dropped: static for the extractor; TT cores where there are any, else the LSTM operator, for the predictor.
 
-    bits: of the stored weights. An extractor's 4-bit weights run in 8-bit arithmetic; `mean_bits` gives 4 bits to the layers that bear it best and
-    8 to the rest, until the weights have so many bits on average. A dense LSTM's matrices take 8 bits only.
+    bits: of the stored weights. An extractor's 4-bit kernels run in 8-bit arithmetic (its linear layers, if any, stay at 8); `mean_bits` gives 4 bits
+    to the layers that bear it best and 8 to the rest, until the kernels have so many bits on average. A dense LSTM's matrices take 8 bits only.
     """
 
     step: Literal["quantize"]

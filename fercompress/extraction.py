@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fercompress import config
 from fercompress.compress import distill, fakequant, lowrank, quantize, static
-from fercompress.export import onnx_file
+from fercompress.export import onnx_file, packing
 from fercompress.model import imitate, inference, optimise, train
 from fercompress.model.zoo import Network
 from fercompress.progress import Reporter
@@ -222,7 +222,8 @@ class Extraction:
         desk, fold = self.desk, self.desk.teacher.fold
         frames: UInt8 = desk.clips.frames[fold.validation]
         pixels = desk.teacher.preprocess(frames)
-        features = static.outputs(graph, pixels.reshape(-1, *pixels.shape[2:])).reshape(*frames.shape[:2], -1)
+        stored = onnx_file.tidy(packing.packed(graph))  # what a bundle would hold
+        features = static.outputs(stored, pixels.reshape(-1, *pixels.shape[2:])).reshape(*frames.shape[:2], -1)
         return inference.accuracy(inference.logits_of(desk.teacher.network.predictor, features), desk.clips.labels[fold.validation])
 
 

@@ -58,6 +58,8 @@ class Workbench:
         like = config.bytes_of(variant)
         wanted_bytes = None if like is None else others[like].bundle.size.stored_bytes
         structure = [step.model_dump() for step in recipe.predictor_steps(variant)]
+        if like is not None:  # rounding decides how many units the bytes allow
+            structure += [step.model_dump() for step in recipe.quantize_steps(variant)]
         settings = desk.study.fine_tune.model_dump() if structure else None
         trained_key = digest("variant", extraction.key, structure, settings, wanted_bytes)
         bundle_key = digest(
@@ -126,6 +128,8 @@ class Workbench:
             samples=lambda: self._samples(extraction),
             validation_loss=lambda predictor: self._validation_loss(predictor, extraction),
         )
+        # A random start depends on the seed and the recipe alone, not on what was made before: the key holds both.
+        torch.manual_seed(int(key[:15], 16))
         predictor, way = recipe.apply(variant, network.predictor, context, fit)
         way += " with distillation" if fitted and desk.study.fine_tune.distill else ""
         labels = desk.clips.labels[teacher.fold.test]

@@ -3,6 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import nn
 
 from fercompress.compress import pruning
@@ -48,10 +49,10 @@ def test_a_large_weight_that_is_stored_as_zero_is_found(networks, frames):
     plain = onnx_file.extractor_model(networks[0], 1, 64)
     graph = rounded(plain, frames[:8], frames[8:], 7).model
     for tensor in graph.graph.initializer:
-        codes = onnx_file.numpy_helper.to_array(tensor)
+        codes = numpy_helper.to_array(tensor)
         if codes.ndim == 4:
             cut = codes.copy()
             cut[0][np.abs(cut[0]) > 20] = 0
-            tensor.CopyFrom(onnx_file.numpy_helper.from_array(cut, tensor.name))
+            tensor.CopyFrom(numpy_helper.from_array(cut, tensor.name))
     with pytest.raises(ModelError, match=r"0 inputs or outputs and [1-9]\d* weights"):
         pruning.check(networks, networks, (plain, graph))

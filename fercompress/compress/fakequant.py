@@ -48,7 +48,7 @@ def plain(module: nn.Module) -> nn.Module:
 def _in_order(extractor: nn.Module, example: Tensor) -> list[nn.Conv2d]:
     seen: list[nn.Conv2d] = []
     layers = [layer for layer in extractor.modules() if isinstance(layer, nn.Conv2d)]
-    handles = [layer.register_forward_pre_hook(lambda module, _inputs: seen.append(module)) for layer in layers]
+    handles = [layer.register_forward_pre_hook(lambda module, _inputs: seen.append(module) if module not in seen else None) for layer in layers]
     was_training = extractor.training
     with torch.inference_mode():
         extractor.eval()(example)

@@ -24,16 +24,21 @@ def low_rank(extractor: nn.Module, ratio: float, frames: Tensor) -> nn.Module:
     weight every kernel's error by what its inputs look like
     raises: ModelError if there is no such convolution, or not even rank 1 everywhere reaches the ratio
     """
-    convolutions = supported(extractor)
+    moments = input_moments(extractor, [name for name, _ in supported(extractor)], frames)
+    # A layer that never runs (an auxiliary head, say) shows no inputs, and stays as it is.
+    convolutions = [(name, conv) for name, conv in supported(extractor) if name in moments]
     if not convolutions:
-        raise ModelError("the extractor has no convolution that a tensor train can stand in for (one group, zero padding)")
-    moments = input_moments(extractor, [name for name, _ in convolutions], frames)
+        raise ModelError("the extractor has no convolution that a tensor train can stand in for (one group, zero padding, nn.Conv2d itself)")
     values = [tt_conv.singular_values(conv, moments[name]) for name, conv in convolutions]
     ranks = _ranks([conv for _, conv in convolutions], values, ratio)
     compressed = copy.deepcopy(extractor)
+    # A layer that is used in several places has several names, and stays one layer.
+    names = [(name, id(module)) for name, module in extractor.named_modules(remove_duplicate=False)]
     for (name, conv), chosen in zip(convolutions, ranks, strict=True):
         if chosen is not None:
-            compressed = replaced(compressed, name, TTConv2d.from_dense(conv, chosen, moments[name]))
+            layer = TTConv2d.from_dense(conv, chosen, moments[name])
+            for alias in [alias for alias, module in names if module == id(conv)]:
+                compressed = replaced(compressed, alias, layer)
     return compressed
 
 
@@ -42,7 +47,8 @@ def supported(extractor: nn.Module) -> list[tuple[str, nn.Conv2d]]:
     return [
         (name, module)
         for name, module in extractor.named_modules()
-        if isinstance(module, nn.Conv2d) and module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+        # A subclass may compute something else from its weight.
+        if type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
     ]
 
 
@@ -53,7 +59,7 @@ def input_moments(extractor: nn.Module, names: Sequence[str], frames: Tensor) ->
     def watch(name: str) -> torch.utils.hooks.RemovableHandle:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             flat = inputs[0].transpose(0, 1).flatten(1).double()
-            moments[name] = flat @ flat.T / flat.shape[1]
+            moments[name] = moments.get(name, torch.zeros(())) + flat @ flat.T / flat.shape[1]
 
         return extractor.get_submodule(name).register_forward_pre_hook(hook)
 

@@ -103,7 +103,10 @@ def round_weight(weight: Tensor, bits: int) -> Tensor:
 def conv_weights(model: onnx.ModelProto) -> dict[str, Tensor]:
     """The convolutions' kernels by initialiser name, in graph order."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    names = [node.input[1] for node in model.graph.node if node.op_type == "Conv"]
+    names = list(dict.fromkeys(node.input[1] for node in model.graph.node if node.op_type == "Conv"))
+    for name in names:
+        if name not in stored:
+            raise ModelError("a convolution of the extractor computes its kernel while it runs: only kernels that are stored can be rounded")
     return {name: torch.from_numpy(numpy_helper.to_array(stored[name]).copy()) for name in names}
 
 

@@ -17,9 +17,9 @@ from onnx import numpy_helper
 
 from fercompress.errors import ShapeError
 from fercompress.export.onnx_build import Builder
+from fercompress.tt.weights import SMALLEST_SCALE, group_columns
 
 _LARGEST = {8: 127, 4: 7}
-_GROUP = 32
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,10 @@ def matrices_packed(model: onnx.ModelProto, bits: int, smallest: int = 256) -> o
 def coded_columns(matrix: npt.NDArray[np.float32], bits: int) -> Coded:
     """(inputs, outputs) rounded, symmetric around 0: codes (inputs, outputs) at 8 bits, (inputs / groups, groups, outputs) at 4."""
     inputs, outputs = matrix.shape
-    groups = 1 if bits == 8 else next(count for count in range(1, inputs + 1) if inputs % count == 0 and inputs // count <= _GROUP)
+    groups = 1 if bits == 8 else inputs // group_columns(inputs)
     value = matrix.reshape(inputs // groups, groups, outputs)
     # Rounded to float16 a scale may come out too small and clip: one part in 1000 is added first.
-    scales = (np.abs(value).max(axis=0) / _LARGEST[bits] * 1.001).astype(np.float16)
-    step = np.maximum(scales.astype(np.float32), np.finfo(np.float16).tiny)
+    scales = np.maximum(np.abs(value).max(axis=0) / _LARGEST[bits] * 1.001, SMALLEST_SCALE).astype(np.float16)
+    step = scales.astype(np.float32)
     codes = np.clip(np.round(value / step), -_LARGEST[bits], _LARGEST[bits]).astype(np.int8)
     return Coded(codes, scales) if groups > 1 else Coded(codes[:, 0], scales[0])

@@ -7,6 +7,7 @@ their inputs are constants are used; DequantizeLinear, which it does not fold, s
 
 from __future__ import annotations
 
+import collections
 import copy
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,7 @@ class _Shrinker:
         self.model, self.graph = model, model.graph
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in self.graph.initializer}
         self.producers = {name: node for node in self.graph.node for name in node.output}
+        self.readers = collections.Counter(name for node in self.graph.node for name in node.input)
         # As the graph was: what feeds a decoder changes one by one below.
         self.decoders = {node.output[0]: decoder for node in self.graph.node if (decoder := self._decoder(node)) is not None}
         self.new: list[onnx.NodeProto] = []  # all of them run once, at load
@@ -63,8 +65,10 @@ class _Shrinker:
     def bias(self, conv: onnx.NodeProto) -> None:
         """int32 codes, scales and zero points of a bias -> the bias as float16; its code is bias / (input scale * weight scale) by definition."""
         decoder = self.decoders.get(conv.input[2]) if len(conv.input) > 2 else None
-        weight, source = self.decoders.get(conv.input[1]), self.producers.get(conv.input[0])
+        weight, source = self._own_weight(conv), self.producers.get(conv.input[0])
         if decoder is None or weight is None or source is None or source.op_type != "DequantizeLinear" or decoder.codes.size < _FEWEST:
+            return
+        if self.readers[conv.input[2]] > 1:
             return
         name = decoder.node.output[0]
         bias = self._constant(f"{name}_16", (decoder.codes * decoder.scale).astype(np.float16))
@@ -74,9 +78,16 @@ class _Shrinker:
         self._feed(decoder.node, codes, scale)
 
     def weight_scale(self, conv: onnx.NodeProto) -> None:
-        decoder = self.decoders.get(conv.input[1])
+        decoder = self._own_weight(conv)
         if decoder is not None and decoder.scale.size >= _FEWEST:
             self._feed(decoder.node, decoder.node.input[0], self._float16(decoder.scale_name))
+
+    def _own_weight(self, conv: onnx.NodeProto) -> _Decoder | None:
+        """The decoder of a kernel that no other convolution reads, and whose scales float16 holds in full: a quiet channel must not fall silent."""
+        decoder = self.decoders.get(conv.input[1])
+        if decoder is None or self.readers[conv.input[1]] > 1 or float(decoder.scale.min()) < np.finfo(np.float16).tiny:
+            return None
+        return decoder
 
     def nibbles(self) -> None:
         """All int8 kernels whose codes share at most 16 values: one table of values, and one tensor of two indices per byte."""

@@ -154,8 +154,11 @@ def counterpart(given: ReportInput, control: Row, trains: Sequence[Row]) -> Row 
     named = {step.get("bytes_of") for step in recipe}
     rank = next((step.get("rank") for step in recipe if "rank" in step), None)
     for row in trains:
+        if row["variant"] in named:
+            return row
+    for row in trains:
         ranks = [step.get("rank") for step in given.recipe(row["variant"]) if step["step"] == "tensor-train"]
-        if row["variant"] in named or (rank in ranks and given.is_int8(row["variant"]) == given.is_int8(control["variant"])):
+        if rank in ranks and all(row[bits] == control[bits] for bits in ("predictor_bits", "extractor_bits")):
             return row
     return nearest(control, trains)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fercompress.results.facts import StoredBundle
 from fercompress.results.row import Row
 from fercompress.results.store import Training
 from fercompress.results.tables import Tables
@@ -81,10 +82,10 @@ def training(row: Row) -> None:
         row.put(accuracy_last_epoch=_mean(trainings, last, _test_clips(row.tables)))
     else:
         row.lack("not every training was tested after its last epoch", "accuracy_last_epoch")
-    _durations(row, trainings)
+    _durations(row, trainings, bundle)
 
 
-def _durations(row: Row, trainings: Sequence[Training]) -> None:
+def _durations(row: Row, trainings: Sequence[Training], bundle: StoredBundle | None) -> None:
     """Of the training on cached features; the teacher's, which trains the extractor along, is named in the reason instead."""
     teachers = {(each.seed, each.fold): each.history for each in row.tables.trainings_of(row.baseline)}
     own = [each for each in trainings if row.variant != row.baseline and each.history != teachers.get((each.seed, each.fold))]
@@ -94,6 +95,10 @@ def _durations(row: Row, trainings: Sequence[Training]) -> None:
             f"no training of its own: it is the dense teacher, whose training took {total:.3g} s, extractor included",
             "train_epochs", "train_total_s", "time_to_dense_s",
         )  # fmt: skip
+        return
+    if bundle is not None and all(step["step"] in ("low-rank", "quantize") for step in bundle.manifest.get("recipe", ())):
+        total = float(np.median([sum(each.history.epoch_s) for each in own]))
+        row.lack(f"its predictor was not trained; its extractor took {total:.3g} s", "train_epochs", "train_total_s", "time_to_dense_s")
         return
     row.put(
         train_epochs=float(np.median([len(each.history.epoch_s) for each in own])),

@@ -13,6 +13,7 @@ from fercompress.tt import cores as train
 from fercompress.tt.shape import TTShape
 
 LARGEST_CODE = {8: 127, 4: 7}  # symmetric around 0: the most negative code of two's complement stays unused
+SMALLEST_SCALE = 2.0**-24  # the smallest number that float16 holds
 # Columns of a dense row that share a scale at 4 bits: a float16 scale per 32 codes of 4 bits makes 4.5 bits a weight.
 _GROUP = 32
 
@@ -84,8 +85,9 @@ class StoredWeight(nn.Module):
         self._hold_codes(bits)
         for value, code, scale in zip(values, self.codes, self.scales, strict=True):
             # float16 rounds to nearest, and a scale that came out too small would clip the largest value: one part in 1000 is added first.
-            scale.copy_(_largest(value, scale.shape) / LARGEST_CODE[bits] * 1.001)
-            step = _spread(scale.float().clamp_min(torch.finfo(torch.float16).tiny), value.shape)
+            # A code belongs to the scale as it is stored, which is never below float16's smallest number.
+            scale.copy_((_largest(value, scale.shape) / LARGEST_CODE[bits] * 1.001).clamp_min(SMALLEST_SCALE))
+            step = _spread(scale.float(), value.shape)
             code.copy_((value / step).round().clamp(-LARGEST_CODE[bits], LARGEST_CODE[bits]))
 
     def _before_rounding(self) -> list[Tensor]:
