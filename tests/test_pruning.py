@@ -69,5 +69,5 @@ def test_a_unit_dropped_from_a_layer_above_the_first_is_found(networks):
     assert {f"predictor.0.weight_{part}_l{layer}" for part in ("ih", "hh") for layer in (0, 1)} <= set(found["matrices"])
     with torch.no_grad():
         variant[0].layers[1].input.values[0][:, 3] = 0
-    with pytest.raises(ModelError, match="dropped [1-9]"):
+    with pytest.raises(ModelError, match=r"dropped [1-9]"):
         pruning.check((networks[0], teacher), (networks[0], variant), (plain, plain))
