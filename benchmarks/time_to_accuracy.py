@@ -33,7 +33,7 @@ from fercompress.model import inference, train
 from fercompress.model.predictor import LstmPredictor
 from fercompress.progress import Reporter
 from fercompress.records import Fold, History, Int64
-from fercompress.tt.layers import only_lstm
+from fercompress.tt.place import only_lstm
 from fercompress.workspace import Workspace
 
 DENSE = "dense"

@@ -20,7 +20,7 @@ from fercompress.extraction import Desk, Extraction, RoundedExtractor
 from fercompress.model import inference, optimise, train
 from fercompress.model.zoo import Network
 from fercompress.records import Bundle, Fold, History, Int64, digest
-from fercompress.tt.layers import only_lstm
+from fercompress.tt.place import only_lstm
 
 SAMPLE_CLIPS = 4  # validation clips on which an exported file is compared with torch
 SAMPLED_STEPS = 20_000  # of features and hidden states that a data-aware decomposition looks at

@@ -77,6 +77,18 @@ def test_the_manifest_tells_shapes_agreement_and_layers(tmp_path: Path) -> None:
     assert layer["execution"] == min(layer["plan_us"], key=layer["plan_us"].get) == "dense"
 
 
+def test_the_manifest_has_a_row_for_every_layer_of_a_deep_lstm(tmp_path: Path) -> None:
+    extractor, dense, _ = _networks()
+    lstm = TTLSTM(16, 8, asymmetric(32, 16, 2, last=4), None, deeper=[(asymmetric(32, 8, 2), None)], batch_first=True)
+    with torch.no_grad():
+        lstm.layers[1].bias += 1  # biases that are equal are stored once
+    size = bundle.DenseSize.of(extractor, dense, INPUTS)
+    made = bundle.write(tmp_path, "deep", extractor, Predictor(lstm).eval(), INPUTS, size, CLIPS, recipe=[], way="from scratch")
+    rows = json.loads((made.folder / "manifest.json").read_text())["layers"]
+    assert [row["name"] for row in rows] == ["lstm", "lstm.deeper.0"]
+    assert sum(row["stored_numbers"] for row in rows) == made.size.params_lstm == lstm.stored_numbers
+
+
 def test_predictions_are_torchs_probabilities(tmp_path: Path) -> None:
     made = _write(tmp_path)
     extractor, _, train = _networks()

@@ -169,7 +169,7 @@ def test_a_budget_below_one_hidden_unit_is_refused_with_both_numbers() -> None:
 
 def test_the_channels_are_the_last_input_factor_of_an_asymmetric_train() -> None:
     step = config.TensorTrain(step="tensor-train", rank=4)
-    ih, hh = shapes(step, nn.LSTM(4096, 256), 256)
+    ((ih, hh),) = shapes(step, nn.LSTM(4096, 256), 256)
     assert ih is not None
     assert hh is not None
     assert (ih.inputs, ih.outputs) == ((4, 4, 256), (32, 32, 1))
@@ -177,7 +177,7 @@ def test_the_channels_are_the_last_input_factor_of_an_asymmetric_train() -> None
 
 
 def test_the_hidden_matrix_may_have_its_own_rank() -> None:
-    _, hidden = shapes(config.TensorTrain(step="tensor-train", rank=4, hidden_rank=8), nn.LSTM(4096, 256), 256)
+    ((_, hidden),) = shapes(config.TensorTrain(step="tensor-train", rank=4, hidden_rank=8), nn.LSTM(4096, 256), 256)
     assert hidden is not None
     assert hidden.ranks == (1, 8, 8, 1)
 
@@ -213,6 +213,58 @@ def test_ranks_may_be_chosen_by_error_ratio_bytes_or_bond(context: Context, wish
         assert layer.input.shape.stored_bytes(8) + layer.hidden.shape.stored_bytes(8) <= 500
         assert losses["asked"] > 2
     assert bool(losses["asked"]) == ("budget_bytes" in wish)
+
+
+class Deep(nn.Module):
+    """A user's predictor with an LSTM of two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.head = nn.LSTM(FEATURES, HIDDEN, num_layers=2, dropout=0.2, batch_first=True), nn.Linear(HIDDEN, CLASSES)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.head(self.rnn(features)[0][:, -1])
+
+
+@pytest.mark.parametrize("start", ["decompose", "data-aware", "from-scratch"])
+@pytest.mark.parametrize("layout", ["asymmetric", "balanced"])
+@pytest.mark.parametrize("part", ["input", "hidden", "both"])
+def test_both_layers_of_a_users_lstm_become_trains(context: Context, part: str, layout: str, start: str) -> None:
+    step = {"step": "tensor-train", "rank": 3, "hidden_rank": 2, "part": part, "layout": layout, "start": start}
+    made, way = apply(_variant(step), Deep(), context, lambda predictor: predictor)
+    layer = made.get_submodule("rnn")
+    assert isinstance(layer, TTLSTM)
+    assert (layer.num_layers, layer.dropout) == (2, 0.2)
+    for one in layer.layers:
+        assert isinstance(one.input, TTWeight) == (part in ("input", "both"))
+        assert isinstance(one.hidden, TTWeight) == (part in ("hidden", "both"))
+        for weight, rank in ((one.input, 3), (one.hidden, 2)):
+            assert not isinstance(weight, TTWeight) or set(weight.shape.ranks[1:-1]) == {rank}
+    assert made(torch.randn(2, 4, FEATURES)).shape == (2, CLASSES)
+    assert ("only the first one's inputs" in way) == (start == "data-aware")
+
+
+def test_decomposing_two_layers_at_full_rank_changes_no_prediction(context: Context) -> None:
+    torch.manual_seed(0)
+    teacher = Deep().eval()
+    made, _ = apply(_variant({"step": "tensor-train", "rank": {"relative_error": 1e-6}}), teacher, context, lambda predictor: predictor)
+    features = torch.randn(3, 4, FEATURES)
+    torch.testing.assert_close(made(features), teacher(features), rtol=1e-4, atol=1e-5)
+
+
+def test_a_budget_of_bytes_is_shared_by_the_trains_of_all_layers(context: Context) -> None:
+    def loss(predictor: nn.Module) -> float:
+        layer = predictor.get_submodule("rnn")
+        assert isinstance(layer, TTLSTM)
+        return -float(layer.stored_numbers)
+
+    context = dataclasses.replace(context, validation_loss=loss)
+    made, _ = apply(_variant({"step": "tensor-train", "rank": {"budget_bytes": 1500}}), Deep(), context, lambda predictor: predictor)
+    layer = made.get_submodule("rnn")
+    assert isinstance(layer, TTLSTM)
+    trains = [module.shape for module in layer.modules() if isinstance(module, TTWeight)]
+    assert len(trains) == 4
+    assert 750 < sum(shape.stored_bytes(8) for shape in trains) <= 1500
 
 
 @pytest.mark.parametrize(

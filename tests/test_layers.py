@@ -6,7 +6,8 @@ from torch import nn
 
 from fercompress.errors import ModelError, ShapeError
 from fercompress.tt.decompose import input_moments
-from fercompress.tt.layers import TTLSTM, only_lstm
+from fercompress.tt.layers import TTLSTM
+from fercompress.tt.place import only_lstm
 from fercompress.tt.plan import Plan
 from fercompress.tt.shape import TTShape, asymmetric, balanced
 from fercompress.tt.weights import TTWeight
@@ -244,9 +245,7 @@ def test_another_number_of_features_gets_a_clear_error(layer: TTLSTM) -> None:
         layer(torch.zeros(2, 5, 47))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"), [({"num_layers": 2}, "2 layers"), ({"bidirectional": True}, "two directions"), ({"proj_size": 3}, "projection to 3")]
-)
+@pytest.mark.parametrize(("arguments", "message"), [({"bidirectional": True}, "two directions"), ({"proj_size": 3}, "projection to 3")])
 def test_an_lstm_that_cannot_be_replaced_is_refused(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         TTLSTM.from_dense(nn.LSTM(INPUT, HIDDEN, **arguments), *SHAPES["asymmetric, both"])
@@ -283,3 +282,113 @@ def test_any_shape_equals_its_dense_twin(modes: tuple[int, int, int], hidden: in
     layer = TTLSTM(size, hidden, asymmetric(4 * hidden, size, rank, last=channels), None, bias=bias, batch_first=True)
     sequence = torch.randn(batch, steps, size)
     torch.testing.assert_close(layer(sequence), layer.to_dense()(sequence), rtol=1e-4, atol=1e-5)
+
+
+FULL = (TTShape((4, 4, 1), (2, 2, 3), (1, 8, 3, 1)), TTShape((4, 4), (2, 2), (1, 8, 1)))  # of an LSTM of 12 features and 4 units, as are these:
+FULL_DEEPER = (TTShape((4, 4), (2, 2), (1, 8, 1)), TTShape((4, 4), (2, 2), (1, 8, 1)))
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_at_full_ranks_it_is_a_drop_in_for_nn_lstm_of_any_number_of_layers(layers: int, bias: bool, batch_first: bool) -> None:
+    torch.manual_seed(0)
+    dense = nn.LSTM(12, 4, layers, bias=bias, batch_first=batch_first)
+    layer = TTLSTM.from_dense(dense, *FULL, deeper=[FULL_DEEPER] * (layers - 1))
+    assert layer.num_layers == layers
+    for sequence, batch in ((torch.randn(5, 3, 12), (3 if not batch_first else 5,)), (torch.randn(5, 12), ())):
+        state = (torch.randn(layers, *batch, 4), torch.randn(layers, *batch, 4))
+        for arguments in ((sequence,), (sequence, state)):
+            torch.testing.assert_close(layer(*arguments), dense(*arguments), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(layer.to_dense()(*arguments), dense(*arguments), rtol=1e-5, atol=1e-5)
+
+
+def _two_layers(**options: bool) -> TTLSTM:
+    torch.manual_seed(0)
+    deeper = [(asymmetric(64, 16, 4), None)]
+    return TTLSTM(INPUT, HIDDEN, *SHAPES["asymmetric, both"], deeper=deeper, batch_first=True, dropout=0.5, **options).eval()
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_from_one_seed_the_states_between_layers_that_nn_lstm_drops_are_dropped(batch_first: bool) -> None:
+    dense = nn.LSTM(12, 4, 3, batch_first=batch_first, dropout=0.5)
+    layer = TTLSTM.from_dense(dense, *FULL, deeper=[FULL_DEEPER] * 2)
+    sequence = torch.randn(5, 3, 12)
+    outputs = []
+    for module in (dense, layer, layer.to_dense()):
+        torch.manual_seed(1)
+        outputs.append(module(sequence)[0])
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(outputs[2], outputs[0], rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(outputs[0], layer.eval()(sequence)[0], atol=1e-3)
+
+
+def test_a_state_carried_through_several_layers_continues_a_sequence() -> None:
+    layer, sequence = _two_layers(), torch.randn(2, 6, INPUT)
+    whole, last = layer(sequence)
+    first, state = layer(sequence[:, :4])
+    second, final = layer(sequence[:, 4:], state)
+    torch.testing.assert_close(torch.cat([first, second], 1), whole)
+    torch.testing.assert_close(final, last)
+
+
+def test_the_gradient_through_several_layers_is_right() -> None:
+    torch.manual_seed(0)
+    layer = TTLSTM(6, 2, asymmetric(8, 6, 2, last=3), None, deeper=[(asymmetric(8, 2, 1), asymmetric(8, 2, 2))], batch_first=True).double()
+    sequence = torch.randn(2, 3, 6, dtype=torch.float64)
+    names = [name for name, _ in layer.named_parameters()]
+
+    def run(*values: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, dict(zip(names, values, strict=True)), (sequence,))[0]
+
+    assert torch.autograd.gradcheck(run, [parameter.detach().clone().requires_grad_() for parameter in layer.parameters()])
+
+
+@pytest.mark.parametrize("bits", [32, 8, 4])
+def test_a_state_dict_of_several_layers_goes_into_a_fresh_one(bits: int) -> None:
+    layer, fresh, sequence = _two_layers(), _two_layers(), torch.randn(2, 5, INPUT)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    if bits < 32:
+        layer.quantize_(bits=bits)
+    assert not torch.equal(fresh(sequence)[0], layer(sequence)[0])
+    fresh.load_state_dict(layer.state_dict())
+    assert torch.equal(fresh(sequence)[0], layer(sequence)[0])
+    assert {part.bits for part in fresh.layers} == {bits}
+
+
+def test_one_layers_state_dict_has_the_names_that_it_had_before_there_were_several() -> None:
+    names = set(TTLSTM(INPUT, HIDDEN, *SHAPES["input only"]).state_dict())
+    assert names == {"bias", "input.values.0", "input.values.1", "input.values.2", "hidden.values.0"}
+
+
+def test_every_layers_numbers_are_counted_and_every_layer_describes_itself() -> None:
+    layer = _two_layers()
+    assert layer.stored_numbers == sum(parameter.numel() for parameter in layer.parameters())
+    assert sum(part.description["stored_numbers"] for part in layer.layers) == layer.stored_numbers
+    assert layer.layers[1].description["hidden"] == {"storage": "dense, float32", "shape": [64, 16]}
+
+
+def test_training_layers_above_a_frozen_one_changes_them_alone() -> None:
+    layer, sequence = _two_layers(), torch.randn(2, 5, INPUT)
+    for part in (layer.input, layer.hidden):
+        part.requires_grad_(False)
+    layer(sequence)[0].sum().backward()
+    assert all(parameter.grad is None for part in (layer.input, layer.hidden) for parameter in part.parameters())
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in layer.deeper.parameters())
+
+
+@pytest.mark.parametrize("shape", [(1, 2, HIDDEN), (2, 3, HIDDEN), (2, HIDDEN)])
+def test_a_state_of_another_number_of_layers_or_clips_gets_a_clear_error(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match=r"state h as \(2, 2, 16\)"):
+        _two_layers()(torch.randn(2, 5, INPUT), (torch.zeros(shape), torch.zeros(shape)))
+
+
+def test_shapes_for_another_number_of_layers_are_refused_and_the_layer_is_named() -> None:
+    with pytest.raises(ShapeError, match="has 2 layers, but deeper has the trains of 0"):
+        TTLSTM.from_dense(nn.LSTM(INPUT, HIDDEN, 2), *SHAPES["input only"])
+    with pytest.raises(ShapeError, match=r"layer 1: the input-to-hidden matrix is \(64, 16\)"):
+        TTLSTM(INPUT, HIDDEN, None, None, deeper=[SHAPES["input only"]])
+    with pytest.raises(ModelError, match=r"share from 0 to 1, not 1\.5"):
+        TTLSTM(INPUT, HIDDEN, *SHAPES["input only"], dropout=1.5)

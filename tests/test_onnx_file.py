@@ -94,6 +94,62 @@ def test_any_asymmetric_shape_is_exported_right(height: int, width: int, channel
     )
 
 
+def _several(layers: int, **options: bool) -> TTLSTM:
+    torch.manual_seed(0)
+    deeper = [(balanced(64, 16, 3, cores=3), asymmetric(64, 16, 4)), (None, asymmetric(64, 16, 4))]
+    return TTLSTM(INPUT, HIDDEN, asymmetric(64, 48, 4, last=12), None, deeper=deeper[: layers - 1], batch_first=True, **options)
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("layers", [2, 3])
+def test_several_layers_compute_what_torch_computes(layers: int, batch: int, opset: int) -> None:
+    predictor = Predictor(_several(layers)).eval()
+    features = torch.randn(batch, STEPS, INPUT)
+    for execution in (None, "asymmetric", "dense"):
+        model = onnx_file.predictor_model(predictor, STEPS, INPUT, execution=execution, opset=opset, batch=batch)
+        torch.testing.assert_close(_run(model, features), predictor(features).detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_several_layers_are_stored_as_their_cores_and_start_from_zeros_that_are_not_stored() -> None:
+    predictor = Predictor(_several(3, bias=False)).eval()
+    model = onnx_file.predictor_model(predictor, STEPS, INPUT)
+    operators = [node for node in model.graph.node if node.op_type == "LSTM"]
+    assert len(operators) == 3
+    assert not any(name for node in operators for name in node.input[5:7])
+    assert onnx_file.lstm_numbers(model) == predictor.lstm.stored_numbers
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_several_int8_layers_stay_close_to_torch(bits: int) -> None:
+    predictor = Predictor(_several(2)).eval()
+    predictor.lstm.quantize_(kernel_bits=7, bits=bits)
+    features = torch.randn(1, STEPS, INPUT)
+    model = onnx_file.predictor_model(predictor, STEPS, INPUT)
+    assert [node.op_type for node in model.graph.node].count("DynamicQuantizeLSTM") == 2
+    torch.testing.assert_close(_run(model, features), predictor(features).detach(), rtol=0, atol=0.03)
+
+
+class _Ends(nn.Module):
+    """Starts from learned states, and reads what the last step left in every layer, or in one."""
+
+    def __init__(self, lstm: nn.Module, layer: int | None = None) -> None:
+        super().__init__()
+        self.lstm, self.layer, self.start = lstm, layer, nn.Parameter(torch.randn(2, 1, HIDDEN))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        _, (hidden, cell) = self.lstm(features, (self.start, torch.tanh(self.start)))
+        ends = torch.cat([hidden, cell], 2)
+        return ends.transpose(0, 1).flatten(1) if self.layer is None else ends[self.layer]
+
+
+@pytest.mark.parametrize("layer", [None, 0, -1])
+def test_states_of_several_layers_go_in_and_out_of_the_graph(layer: int | None) -> None:
+    predictor = _Ends(_several(2), layer).eval()
+    features = torch.randn(1, STEPS, INPUT)
+    torch.testing.assert_close(_run(onnx_file.predictor_model(predictor, STEPS, INPUT), features), predictor(features).detach(), rtol=1e-5, atol=1e-5)
+
+
 class _Last(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()

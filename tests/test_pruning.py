@@ -13,6 +13,8 @@ from fercompress.errors import ModelError
 from fercompress.export import onnx_file
 from fercompress.model import extractor as extractors
 from fercompress.model.predictor import LstmPredictor
+from fercompress.tt.layers import TTLSTM
+from fercompress.tt.shape import asymmetric
 
 
 @pytest.fixture
@@ -56,3 +58,16 @@ def test_a_large_weight_that_is_stored_as_zero_is_found(networks, frames):
             tensor.CopyFrom(numpy_helper.from_array(cut, tensor.name))
     with pytest.raises(ModelError, match=r"0 inputs or outputs and [1-9]\d* weights"):
         pruning.check(networks, networks, (plain, graph))
+
+
+def test_a_unit_dropped_from_a_layer_above_the_first_is_found(networks):
+    teacher = nn.Sequential(nn.LSTM(48, 16, 2, batch_first=True))
+    trains = [(asymmetric(64, size, 4), asymmetric(64, 16, 4)) for size in (48, 16)]
+    variant = nn.Sequential(TTLSTM.from_dense(teacher[0], *trains[0], deeper=trains[1:]))
+    plain = onnx_file.extractor_model(networks[0], 1, 64)
+    found = pruning.check((networks[0], teacher), (networks[0], variant), (plain, plain))
+    assert {f"predictor.0.weight_{part}_l{layer}" for part in ("ih", "hh") for layer in (0, 1)} <= set(found["matrices"])
+    with torch.no_grad():
+        variant[0].layers[1].input.values[0][:, 3] = 0
+    with pytest.raises(ModelError, match=r"dropped [1-9]"):
+        pruning.check((networks[0], teacher), (networks[0], variant), (plain, plain))

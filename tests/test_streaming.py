@@ -122,6 +122,9 @@ def test_a_batch_two_directions_and_two_lstms_are_refused() -> None:
     deep = Predictor(nn.LSTM(INPUT, HIDDEN, num_layers=2, batch_first=True)).eval()
     with pytest.raises(ModelError, match="has exactly one LSTM, this one has 2"):
         streaming(onnx_file.predictor_model(deep, STEPS, INPUT))
+    trains = Predictor(TTLSTM(INPUT, HIDDEN, None, None, deeper=[(None, asymmetric(64, 16, 4))], batch_first=True)).eval()
+    with pytest.raises(ModelError, match="exactly one LSTM, this one has 2"):
+        streaming(onnx_file.predictor_model(trains, STEPS, INPUT))
 
 
 CLIP = np.random.default_rng(0).integers(0, 256, (4, 16, 16), dtype=np.uint8)

@@ -24,7 +24,8 @@ from fercompress.export.onnx_pack import matrices_packed
 from fercompress.export.runtime import session
 from fercompress.model.predictor import LstmPredictor
 from fercompress.tt import shape as tt_shape
-from fercompress.tt.layers import TTLSTM, replaced
+from fercompress.tt.layers import TTLSTM
+from fercompress.tt.place import replaced
 from fercompress.tt.shape import TTShape
 from peers.contest import Contest, Difference
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fercompress.errors import ModelError
 from fercompress.tt import conv as tt_conv
 from fercompress.tt.conv import TTConv2d
-from fercompress.tt.layers import replaced
+from fercompress.tt.place import replaced
 
 _HALVINGS = 40  # of the interval in which the relative error is sought
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from fercompress.compress.lowrank import supported
 from fercompress.errors import ModelError
 from fercompress.tt.conv import TTConv2d
-from fercompress.tt.layers import TTLSTM, only_lstm
+from fercompress.tt.layers import TTLSTM
+from fercompress.tt.place import only_lstm
 
 _SLACK = 1.02  # of half a step: scales are stored as float16
 
@@ -86,15 +87,16 @@ def _kernels(teacher: nn.Module, variant: nn.Module) -> list[tuple[str, Tensor, 
 
 
 def _recurrent(teacher: nn.Module, variant: nn.Module) -> list[tuple[str, Tensor, Tensor]]:
-    """The LSTM's two matrices, where the variant has the teacher's architecture (controls have their own)."""
+    """The matrices of all of the LSTM's layers, where the variant has the teacher's architecture (controls have their own)."""
     name, dense = only_lstm(teacher)
     other_name, layer = only_lstm(variant)
     assert isinstance(dense, nn.LSTM)
-    if name != other_name or (layer.input_size, layer.hidden_size) != (dense.input_size, dense.hidden_size):
+    if name != other_name or any(getattr(layer, size) != getattr(dense, size) for size in ("input_size", "hidden_size", "num_layers")):
         return []
     with torch.no_grad():
         twin = layer.to_dense() if isinstance(layer, TTLSTM) else layer
         return [
             (f"predictor.{name}.{part}", dense.get_parameter(part).detach(), twin.get_parameter(part).detach())
-            for part in ("weight_ih_l0", "weight_hh_l0")
+            for part, _ in dense.named_parameters()
+            if part.startswith("weight_")
         ]

@@ -12,7 +12,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 
 from fercompress.compress.static import marked
-from fercompress.tt.layers import TTLSTM, only_lstm
+from fercompress.tt.layers import TTLSTM
+from fercompress.tt.place import only_lstm
 
 Rewrite = Callable[[onnx.ModelProto], onnx.ModelProto]
 # Flags of /proc/cpuinfo (x86, arm64) that mean exact 8-bit dot products; without one onnxruntime's int8 kernels saturate in 16 bits.

@@ -13,7 +13,7 @@ from fercompress import config
 from fercompress.compress.controls import Bottleneck, SmallDense, largest_hidden
 from fercompress.compress.tensorize import tensorize
 from fercompress.errors import ModelError
-from fercompress.tt.layers import only_lstm
+from fercompress.tt.place import only_lstm
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,10 @@ def quantize_steps(variant: config.Variant) -> tuple[config.Quantize, ...]:
 
 
 def _tensor_train(predictor: nn.Module, step: config.TensorTrain, context: Context, _wishes: tuple[config.Quantize, ...]) -> tuple[nn.Module, str]:
-    return tensorize(predictor, step, context.feature_map[0], context.samples, context.validation_loss), WAYS[step.start]
+    way = WAYS[step.start]
+    if step.start == "data-aware" and only_lstm(predictor)[1].num_layers > 1:
+        way += "; of several layers, only the first one's inputs"
+    return tensorize(predictor, step, context.feature_map[0], context.samples, context.validation_loss), way
 
 
 def _bottleneck(predictor: nn.Module, step: config.Bottleneck, context: Context, wishes: tuple[config.Quantize, ...]) -> tuple[nn.Module, str]:

@@ -24,7 +24,7 @@ from fercompress.export import onnx_file, packing, runtime
 from fercompress.export.onnx_build import OPSET
 from fercompress.export.onnx_lstm import plan_of
 from fercompress.records import Bundle, Preprocess, Size, UInt8, digest
-from fercompress.tt.layers import TTLSTM
+from fercompress.tt.lstm import TTLSTMLayer
 from fercompress.tt.weights import TTWeight
 
 SCHEMA = 1
@@ -123,7 +123,7 @@ def write(
         "layers": [
             {"name": name, **module.description, **_execution(module, inputs.frames)}
             for name, module in predictor.named_modules()
-            if isinstance(module, TTLSTM)
+            if isinstance(module, TTLSTMLayer)
         ],
         "checks": dict(checks or {}),
         "agreement": _agreement(parts, extractor, predictor, inputs, clips),
@@ -203,7 +203,7 @@ def _size(parts: Mapping[str, Part], predictor: nn.Module, dense: DenseSize) -> 
     )
 
 
-def _execution(layer: TTLSTM, frames: int) -> dict[str, Any]:
+def _execution(layer: TTLSTMLayer, frames: int) -> dict[str, Any]:
     """How the exported layer runs, apart from how it is stored, and what else it could have been: modelled microseconds per clip."""
     plan = plan_of(layer, frames)
     if plan is None:

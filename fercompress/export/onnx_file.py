@@ -15,7 +15,8 @@ from fercompress.errors import ModelError
 from fercompress.export.onnx_build import OPSET, OPSETS
 from fercompress.export.onnx_lstm import lstm_nodes
 from fercompress.export.onnx_tidy import drop_unread, drop_zero_states, graph_sha256, last_states, lstm_numbers, stored_numbers, tidy
-from fercompress.tt.layers import TTLSTM, only_lstm, replaced
+from fercompress.tt.layers import TTLSTM
+from fercompress.tt.place import only_lstm, replaced
 
 __all__ = ["extractor_model", "graph_sha256", "lstm_numbers", "predictor_model", "stored_numbers", "tidy"]
 
@@ -33,7 +34,7 @@ def predictor_model(
 ) -> onnx.ModelProto:
     """ "features" float32 (batch, frames, features) -> "logits" float32 (batch, classes); a `TTLSTM` is stored as its cores.
 
-    execution: how a `TTLSTM`'s input train runs, see `onnx_lstm`; None: the cheapest by its plan
+    execution: how the input train of a `TTLSTM`'s first layer runs, see `onnx_lstm`; None, and in layers above it: the cheapest by its plan
     opset: 11 and 12 are for converters that know plain operators only: there a `TTLSTM` is stored merged, in float32
     raises: ModelError if the predictor does not hold exactly one LSTM, or calls it on more than one clip at a time, for an execution that its
     train does not allow, or an opset that is not one of `OPSETS`
@@ -77,17 +78,26 @@ def _traced(module: nn.Module, example: Tensor, input_name: str, output_name: st
 
 
 def _feed_from_cores(model: onnx.ModelProto, layer: TTLSTM, execution: str | None, opset: int, lengths: tuple[int, int]) -> None:
-    """Replace the dense LSTM operator by one whose weights are computed from the layer's cores. lengths: steps and batch"""
+    """Replace the dense LSTM operators, one for each layer, by some whose weights are computed from the cores. lengths: steps and batch"""
     graph = model.graph
     drop_zero_states(graph)
     last_states(graph, opset)
     drop_unread(graph)
-    places = [place for place, node in enumerate(graph.node) if node.op_type == "LSTM"]
-    if len(places) != 1:
-        raise ModelError(f"the predictor calls its LSTM {len(places)} times for one clip: exactly one call can be exported")
-    place = places[0]
-    nodes, initializers = lstm_nodes(layer, graph.node[place], execution, steps=lengths[0], batch=lengths[1], opset=opset)
-    graph.initializer.extend(initializers)
-    after = list(graph.node)[place + 1 :]
-    del graph.node[place:]
-    graph.node.extend([*nodes, *after])
+    found = [node for node in graph.node if node.op_type == "LSTM"]
+    if len(found) != layer.num_layers:
+        calls = len(found) / layer.num_layers
+        raise ModelError(f"the predictor calls its LSTM {calls:g} times for one clip: exactly one call can be exported")
+    # A node comes behind those that it reads: the operators are in the layers' order.
+    layers = enumerate(layer.layers)
+    nodes = []
+    for node in graph.node:
+        if node.op_type != "LSTM":
+            nodes.append(node)
+            continue
+        place, part = next(layers)
+        wish = None if place else execution
+        made, initializers = lstm_nodes(part, node, wish, steps=lengths[0], batch=lengths[1], opset=opset, prefix=f"tt{place or ''}_")
+        nodes.extend(made)
+        graph.initializer.extend(initializers)
+    del graph.node[:]
+    graph.node.extend(nodes)

@@ -1,4 +1,4 @@
-"""A `TTLSTM` as stock ONNX operators: the file stores the cores, and onnxruntime merges them once, when it loads the file.
+"""A layer of a `TTLSTM` as stock ONNX operators: the file stores the cores, and onnxruntime merges them once, when it loads the file.
 
 Everything that leads from cores to matrices is made of operators that onnxruntime folds when their inputs are constants
 (Cast, Mul, Einsum, Reshape, ...; not DequantizeLinear). int8 cores run through `com.microsoft.DynamicQuantizeLSTM`, whose int8 weights and
@@ -21,7 +21,7 @@ from fercompress.export import onnx_two_gemm
 from fercompress.export.onnx_build import OPSET, Builder
 from fercompress.export.onnx_recurrence import lstm_operator, recurrence
 from fercompress.export.onnx_train import GATES, Matrix, matrices
-from fercompress.tt.layers import TTLSTM
+from fercompress.tt.lstm import TTLSTMLayer
 from fercompress.tt.plan import ONNXRUNTIME, Candidate, Plan
 from fercompress.tt.weights import TTWeight
 
@@ -30,7 +30,7 @@ EXECUTIONS = ("dense", "two-gemm", "asymmetric")
 _FOLDABLE_FROM = 13
 
 
-def plan_of(layer: TTLSTM, steps: int, batch: int = 1) -> Plan | None:
+def plan_of(layer: TTLSTMLayer, steps: int, batch: int = 1) -> Plan | None:
     """How the layer's input train may run in onnxruntime, cheapest first; None where that matrix is dense.
 
     A padded train runs merged: its halves would have to be cropped in the middle of a product.
@@ -43,7 +43,7 @@ def plan_of(layer: TTLSTM, steps: int, batch: int = 1) -> Plan | None:
     return plan
 
 
-def _candidate(layer: TTLSTM, execution: str | None, steps: int, batch: int) -> Candidate | None:
+def _candidate(layer: TTLSTMLayer, execution: str | None, steps: int, batch: int) -> Candidate | None:
     """The cheapest of its plan, or the cheapest that runs as wished; None for a dense matrix. raises: ModelError"""
     if execution is not None and execution not in EXECUTIONS:
         raise ModelError(f"no execution is called {execution!r}: choose one of {', '.join(EXECUTIONS)}")
@@ -60,18 +60,18 @@ def _candidate(layer: TTLSTM, execution: str | None, steps: int, batch: int) -> 
 
 
 def lstm_nodes(
-    layer: TTLSTM, dense: onnx.NodeProto, execution: str | None = None, *, steps: int, opset: int = OPSET, batch: int = 1
+    layer: TTLSTMLayer, dense: onnx.NodeProto, execution: str | None = None, *, steps: int, opset: int = OPSET, batch: int = 1, prefix: str = "tt_"
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """The nodes and constants that stand in for `dense`, the LSTM operator of the layer's dense twin: same sequence, initial state and outputs.
 
     execution: one of `EXECUTIONS`; None: what `plan_of` finds cheapest
-    steps, batch: of the sequence
+    steps, batch: of the sequence; prefix: of the new tensors' names
     raises: ModelError for an execution that the layer's train does not allow
     """
     candidate = _candidate(layer, execution, steps, batch)
     execution = "dense" if candidate is None else candidate.execution
     plain = opset < _FOLDABLE_FROM
-    build = Builder("tt_", OPSET if plain else opset)
+    build = Builder(prefix, OPSET if plain else opset)
     int8 = layer.quantized and not plain
     matrix, hidden_matrix, bias = matrices(build, layer)
     size = layer.hidden_size

@@ -1,4 +1,4 @@
-"""The matrices of a `TTLSTM` in ONNX: what the layer stores in, float32 matrices that onnxruntime computes when it loads the file out.
+"""The matrices of a `TTLSTM`'s layer in ONNX: what the layer stores in, float32 matrices that onnxruntime computes when it loads the file out.
 
 Cores are merged by one Einsum; gates come in ONNX's order because the first core's output index is permuted before it is stored.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 from fercompress.errors import ModelError
 from fercompress.export.onnx_build import Builder
 from fercompress.export.onnx_pack import Coded, packed
-from fercompress.tt.layers import TTLSTM
+from fercompress.tt.lstm import TTLSTMLayer
 from fercompress.tt.weights import DenseWeight, TTWeight
 
 GATES = (0, 3, 1, 2)  # torch keeps i, f, g, o; ONNX wants i, o, f, c
@@ -61,7 +61,7 @@ class Matrix:
         return build.reshape(tensor, *shape)
 
 
-def matrices(build: Builder, layer: TTLSTM) -> tuple[Matrix, Matrix, str]:
+def matrices(build: Builder, layer: TTLSTMLayer) -> tuple[Matrix, Matrix, str]:
     """The layer's input-to-hidden and hidden-to-hidden matrix and its bias (4H,) in ONNX's order of gates ("" for none). raises: ModelError"""
     weights = (layer.input, layer.hidden)
     bias = None if layer.bias is None else _in_order(layer.bias.detach().numpy())

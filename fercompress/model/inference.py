@@ -19,7 +19,7 @@ from fercompress.model.extractor import flatten
 from fercompress.model.optimise import generator_of
 from fercompress.model.zoo import Network
 from fercompress.records import Clips, Float32, Fold, Int64, Preprocess, UInt8
-from fercompress.tt.layers import only_lstm
+from fercompress.tt.place import only_lstm
 
 
 def forward(network: Network, frames: Tensor) -> Tensor:

@@ -1,55 +1,25 @@
-"""Layers that store their matrices as tensor trains: `TTLSTM` is called as `nn.LSTM` is, and keeps its state as it does."""
+"""An LSTM that stores its matrices as tensor trains: `TTLSTM` is called as `nn.LSTM` is, and keeps its state as it does."""
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from fercompress.errors import ModelError, ShapeError
-from fercompress.tt import cores as train
-from fercompress.tt.contract import Halves, MergedOnce, halves, project
-from fercompress.tt.decompose import tt_svd, weighted_tt_svd
-from fercompress.tt.plan import Candidate, Plan
-from fercompress.tt.recurrence import recurrent_states
+from fercompress.tt.lstm import TTLSTMLayer
 from fercompress.tt.shape import TTShape
-from fercompress.tt.weights import DenseWeight, TTWeight
 
-EXECUTIONS = {
-    "asymmetric": "asymmetric: projection, then a small LSTM",
-    "two-gemm": "two-gemm: all steps by two products, then the recurrence",
-    "dense": "dense: merged before use",
-}
-_plan = functools.lru_cache(maxsize=256)(lambda shape, steps, batch, training: Plan.for_lstm(shape, steps, batch, training=training))
-# From so many columns on, `torch.lstm` is slower than one GEMM and our own recurrence: 1.1-2 times forward, 1.6-3 times with the backward pass
-# (batches of 1 and 32, H 128 and 256; below 512 columns it is up to 3 times faster).
-_WIDE = 1024
+LayerShapes = tuple[TTShape | None, TTShape | None]  # of the input-to-hidden and the hidden-to-hidden matrix; None: dense
 
 
-class Operands(NamedTuple):
-    """What `TTLSTM` runs: the parts of the input's product, and an ordinary LSTM's matrices.
+class TTLSTM(TTLSTMLayer):
+    """`nn.LSTM` in one direction, of one or more layers, at least one of whose matrices is a train.
 
-    projection: what is contracted before `w_ih`: (last input factor, rank) of an asymmetric train, or None
-    w_ih: (4H, inner input size), or None where `gates` makes all of the product; w_hh: (4H, H); gates: the halves of a two-GEMM product, or None
-    """
-
-    projection: Tensor | None
-    w_ih: Tensor | None
-    w_hh: Tensor
-    gates: Halves | None = None
-
-
-class TTLSTM(nn.Module):
-    """One layer of `nn.LSTM`, whose input-to-hidden or hidden-to-hidden matrix, or both, are trains; all four gates (i, f, g, o) share one.
-
-    Storage and execution are apart: as `plan` finds cheapest, an asymmetric input train runs as one skinny projection before a small LSTM,
-    another one by two products for all steps at once before the recurrence, and either may be merged to the dense matrix first. The merge is part
-    of the graph, so the cores learn; without gradients it happens once, and again when a core has changed.
-    Stores one bias vector (4H), the sum of the two that `nn.LSTM` has.
+    It is its own first layer, which reads the features: `input`, `hidden`, `bias`, `plan`, `execution`, ... are that layer's. The layers above
+    it, which read the states of the one below, are in `deeper`; `layers` has them all.
     """
 
     def __init__(
@@ -59,31 +29,29 @@ class TTLSTM(nn.Module):
         input_shape: TTShape | None,
         hidden_shape: TTShape | None,
         *,
+        deeper: Sequence[LayerShapes] = (),
         bias: bool = True,
         batch_first: bool = False,
+        dropout: float = 0.0,
     ) -> None:
-        """A random start: gates of a unit-variance input have about variance 1, forget gates start open. raises: ShapeError"""
-        super().__init__()
-        for name, shape, columns in (("input", input_shape, input_size), ("hidden", hidden_shape, hidden_size)):
-            if shape is not None and (shape.rows, shape.columns) != (4 * hidden_size, columns):
-                raise ShapeError(
-                    f"the {name}-to-hidden matrix is ({4 * hidden_size}, {columns}), but outputs {shape.outputs} x inputs {shape.inputs} "
-                    f"multiply to ({shape.rows}, {shape.columns})"
-                )
-        if input_shape is None and hidden_shape is None:
-            raise ShapeError("a TTLSTM needs at least one matrix in tensor-train form: give input_shape, hidden_shape or both")
-        self.input_size, self.hidden_size, self.batch_first = input_size, hidden_size, batch_first
-        self.input = self._start(input_shape, input_size, 1 / input_size)
-        self.hidden = self._start(hidden_shape, hidden_size, 1 / (3 * hidden_size))
-        self.kernel_bits = 8
-        self.fixed_plan: Plan | None = None  # e.g. of `measured_plan`; None: by the model of the cost
-        self._merged = MergedOnce()
-        self.bias = nn.Parameter(torch.cat([torch.zeros(hidden_size), torch.ones(hidden_size), torch.zeros(2 * hidden_size)])) if bias else None
+        """A random start, see `TTLSTMLayer`.
 
-    def _start(self, shape: TTShape | None, columns: int, variance: float) -> TTWeight | DenseWeight:
-        if shape is not None:
-            return TTWeight(shape, train.random(shape, variance))
-        return DenseWeight(torch.randn(4 * self.hidden_size, columns) * variance**0.5)
+        deeper: the trains of every layer above the first, whose input-to-hidden matrix is (4H, H)
+        dropout: the share of every layer's states, but the last one's, that are dropped in training
+        raises: ShapeError, ModelError for a dropout outside 0 to 1
+        """
+        if all(shape is None for pair in ((input_shape, hidden_shape), *deeper) for shape in pair):
+            raise ShapeError("a TTLSTM needs at least one matrix in tensor-train form: give input_shape, hidden_shape or both")
+        if not 0 <= dropout <= 1:
+            raise ModelError(f"the dropout of a TTLSTM is a share from 0 to 1, not {dropout:g}")
+        super().__init__(input_size, hidden_size, input_shape, hidden_shape, bias=bias, batch_first=batch_first)
+        self.dropout = dropout
+        self.deeper = nn.ModuleList()
+        for place, shapes in enumerate(deeper, 1):
+            try:
+                self.deeper.append(TTLSTMLayer(hidden_size, hidden_size, *shapes, bias=bias, batch_first=batch_first))
+            except ShapeError as error:
+                raise ShapeError(f"layer {place}: {error}") from error
 
     @classmethod
     def from_dense(
@@ -94,227 +62,112 @@ class TTLSTM(nn.Module):
         backend: str = "gram",
         input_moments: Sequence[Tensor] | None = None,
         hidden_moments: Sequence[Tensor] | None = None,
+        *,
+        deeper: Sequence[LayerShapes] = (),
     ) -> TTLSTM:
         """The TT-SVD of a dense LSTM's matrices.
 
-        input_moments, hidden_moments: of the features and of the hidden states, from `decompose.input_moments`; None: all inputs weigh the same
-        raises: ShapeError, ModelError if the LSTM has several layers, two directions or a projection
+        input_moments, hidden_moments: of what the first layer reads, features and its own states, from `decompose.input_moments`;
+        None, and in all layers above it: all inputs weigh the same
+        deeper: the trains of every layer above the first
+        raises: ShapeError, ModelError if the LSTM has two directions or a projection
         """
         check_supported(lstm)
-        bias = bool(lstm.bias)
+        if len(deeper) != lstm.num_layers - 1:
+            raise ShapeError(
+                f"the LSTM has {lstm.num_layers} layers, but deeper has the trains of {len(deeper)} above the first: give a pair for each of them"
+            )
         with torch.random.fork_rng(devices=[]):  # the random start is thrown away: it must not move the caller's random numbers
-            layer = cls(lstm.input_size, lstm.hidden_size, input_shape, hidden_shape, bias=bias, batch_first=lstm.batch_first)
-        for part, name, moments in (("input", "weight_ih_l0", input_moments), ("hidden", "weight_hh_l0", hidden_moments)):
-            dense = lstm.get_parameter(name)
-            weight = getattr(layer, part)
-            if isinstance(weight, TTWeight):
-                shape = weight.shape
-                cores = tt_svd(dense, shape, backend) if moments is None else weighted_tt_svd(dense, shape, moments, backend)
-                setattr(layer, part, TTWeight(shape, cores))
-            else:
-                setattr(layer, part, DenseWeight(dense))
-        if layer.bias is not None:
-            layer.bias = nn.Parameter((lstm.get_parameter("bias_ih_l0") + lstm.get_parameter("bias_hh_l0")).detach())
+            layer = cls(
+                lstm.input_size, lstm.hidden_size, input_shape, hidden_shape,
+                deeper=deeper, bias=bool(lstm.bias), batch_first=lstm.batch_first, dropout=lstm.dropout,
+            )  # fmt: skip
+        for place, part in enumerate(layer.layers):
+            moments = (input_moments, hidden_moments) if place == 0 else (None, None)
+            part.decompose_(lstm, place, backend, *moments)
         layer.to(lstm.get_parameter("weight_ih_l0").device).train(lstm.training)
         return layer
 
     def to_dense(self) -> nn.LSTM:
         """The `nn.LSTM` that computes the same."""
         with torch.random.fork_rng(devices=[]):
-            lstm = nn.LSTM(self.input_size, self.hidden_size, bias=self.bias is not None, batch_first=self.batch_first)
-        with torch.no_grad():
-            for name, weight in (("weight_ih_l0", self.input), ("weight_hh_l0", self.hidden)):
-                lstm.get_parameter(name).copy_(weight.dense())
-            if self.bias is not None:
-                lstm.get_parameter("bias_ih_l0").copy_(self.bias)
-                lstm.get_parameter("bias_hh_l0").zero_()
+            lstm = nn.LSTM(
+                self.input_size, self.hidden_size, self.num_layers, bias=self.bias is not None, batch_first=self.batch_first,
+                dropout=self.dropout if self.num_layers > 1 else 0.0,  # of one layer it is nothing but a warning
+            )  # fmt: skip
+        for place, layer in enumerate(self.layers):
+            layer.merge_into(lstm, place)
         return lstm.train(self.training)
 
-    def plan(self, steps: int = 16, batch: int = 1, training: bool = False) -> Plan | None:
-        """How the input train is multiplied with sequences of this size, here in torch; None where the input's matrix is dense."""
-        if not isinstance(self.input, TTWeight):
-            return None
-        made: Plan = self.fixed_plan or _plan(self.input.shape, steps, batch, training)
-        return made
-
-    def measured_plan(self, steps: int, batch: int = 1, training: bool = False, rounds: int = 9) -> Plan:
-        """The plan by timing whole passes with every candidate here and now; set `fixed_plan` to it to use it.
-
-        raises: ShapeError where the input's matrix is dense
-        """
-        if not isinstance(self.input, TTWeight):
-            raise ShapeError("the input-to-hidden matrix is dense: there is one way to multiply it, and nothing to measure")
-        sequence = torch.randn(steps, batch, self.input_size).to(self.input.tensors()[0])
-        zeros = sequence.new_zeros(1, batch, self.hidden_size)
-
-        def run(candidate: Candidate) -> None:
-            with torch.set_grad_enabled(training):
-                states = self._run(sequence, (zeros, zeros), candidate)[0]
-                if training:
-                    torch.autograd.grad(states.sum(), list(self.parameters()))
-
-        modelled = Plan.for_lstm(self.input.shape, steps, batch, training=training)
-        return modelled.measured({candidate: functools.partial(run, candidate) for candidate in modelled.candidates}, rounds)
+    @property
+    def layers(self) -> tuple[TTLSTMLayer, ...]:
+        """From the one that reads the features, which is `self`, up."""
+        return (self, *cast("Sequence[TTLSTMLayer]", self.deeper))
 
     @property
-    def execution(self) -> str:
-        """How a clip of 16 frames runs, apart from how the trains are stored."""
-        plan = self.plan()
-        return EXECUTIONS["dense" if plan is None else plan.execution]
+    def num_layers(self) -> int:
+        return 1 + len(self.deeper)
 
     @property
     def stored_numbers(self) -> int:
-        return self.input.stored_numbers + self.hidden.stored_numbers + (0 if self.bias is None else self.bias.numel())
-
-    @property
-    def quantized(self) -> bool:
-        return self.input.quantized
-
-    @property
-    def bits(self) -> int:
-        """Of one stored weight: 32, 8 or 4."""
-        return self.input.bits
+        """Of all layers."""
+        return sum(layer.own_stored_numbers for layer in self.layers)
 
     def quantize_(self, kernel_bits: int = 8, bits: int = 8) -> None:
-        """Round both matrices in place: the cores of a train, the numbers of what stayed dense. The bias is rounded to float16.
-
-        kernel_bits: of the merged weights when an exported layer runs: 7 where the CPU's 8-bit products saturate
-        bits: of what is stored, 8 or 4
-        raises: ShapeError for other bits
-        """
-        self.input.quantize_(bits)
-        self.hidden.quantize_(bits)
-        self.kernel_bits = kernel_bits
-        if self.bias is not None:
-            self.bias = nn.Parameter(self.bias.detach().half().float(), requires_grad=False)
-
-    def operands(self, candidate: Candidate | None = None) -> Operands:
-        """candidate: of the plan, None for the merged matrix. Without gradients, what was merged before is used until a weight changes."""
-        learning = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
-        if learning:
-            return self._operands(candidate)
-        key = None if candidate is None else (candidate.execution, candidate.cut, candidate.first)
-        stored = [*self.input.stored_tensors(), *self.hidden.stored_tensors()]
-        kept: Operands = self._merged.get(key, stored, lambda: self._operands(candidate))
-        return kept
-
-    def _operands(self, candidate: Candidate | None) -> Operands:
-        w_hh = self.hidden.dense()
-        if candidate is None or candidate.execution == "dense" or not isinstance(self.input, TTWeight):
-            return Operands(None, self.input.dense(), w_hh)
-        if candidate.execution == "two-gemm":
-            return Operands(None, None, w_hh, halves(self.input.tensors(), self.input.shape, candidate))
-        *first, last = self.input.tensors()
-        # (1, 4H, N1, r): the rank index stays beside the inputs, as the projected features have it.
-        return Operands(last[:, 0, :, 0].T, train.merge(first).reshape(math.prod(self.input.shape.outputs), -1)[: 4 * self.hidden_size], w_hh)
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """How the layer is stored, for a manifest, and how an exporter that goes by the layout alone runs it."""
-        parts: dict[str, dict[str, Any]] = {}
-        for name, weight in (("input", self.input), ("hidden", self.hidden)):
-            dtype = f"int{weight.bits}" if weight.quantized else "float32"
-            if not isinstance(weight, TTWeight):
-                parts[name] = {"storage": f"dense, {dtype}", "shape": list(weight.sizes[0])}
-                continue
-            shape = weight.shape
-            parts[name] = {
-                "storage": f"{'asymmetric' if shape.asymmetric else 'balanced'} tensor train, {dtype} cores",
-                "outputs": list(shape.outputs),
-                "inputs": list(shape.inputs),
-                "ranks": list(shape.ranks),
-            }
-            if shape.padding:
-                parts[name]["padding"] = shape.padding
-        layout = "asymmetric" if isinstance(self.input, TTWeight) and self.input.shape.asymmetric else "dense"
-        return {"kind": "TTLSTM", "hidden_size": self.hidden_size, "execution": EXECUTIONS[layout], "stored_numbers": self.stored_numbers, **parts}
+        """Round all layers, see `TTLSTMLayer.quantize_`."""
+        super().quantize_(kernel_bits, bits)
+        for layer in self.layers[1:]:
+            layer.quantize_(kernel_bits, bits)
 
     def forward(self, sequence: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """sequence: float32 (B, T, D), or (T, B, D) without batch_first, or (T, D); state: h and c, (1, B, H) each, or (1, H), or None for zeros.
+        """sequence: float32 (B, T, D), or (T, B, D) without batch_first, or (T, D); state: h and c, (layers, B, H) each, or (layers, H); None: zeros.
 
-        returns: the hidden states of all steps, like sequence with H last, and the last (h, c), shaped like state
-        raises: ModelError for a packed sequence, ShapeError for another number of features
+        returns: the last layer's hidden states of all steps, like sequence with H last, and every layer's last (h, c), shaped like state
+        raises: ModelError for a packed sequence, ShapeError for another number of features or another state
         """
         if not isinstance(sequence, Tensor):
             raise ModelError(f"TTLSTM takes a plain tensor, not {type(sequence).__name__}: pad the sequences to one length instead of packing them")
         if sequence.ndim not in (2, 3) or sequence.shape[-1] != self.input_size:
             raise ShapeError(f"TTLSTM expects (batch, time, {self.input_size}) or (time, {self.input_size}), got {tuple(sequence.shape)}")
         batched = sequence.ndim == 3
+        batch = (sequence.shape[0 if self.batch_first else 1],) if batched else ()
+        wanted = (self.num_layers, *batch, self.hidden_size)
+        if state is None:
+            zeros = sequence.new_zeros(wanted)
+            state = (zeros, zeros)
+        for name, part in zip("hc", state, strict=True):
+            if part.shape != wanted:
+                raise ShapeError(f"TTLSTM expects the state {name} as {wanted} (layers, batch, hidden units), got {tuple(part.shape)}")
         if not batched:
             sequence = sequence.unsqueeze(0 if self.batch_first else 1)
-            state = None if state is None else (state[0].unsqueeze(1), state[1].unsqueeze(1))
-        if state is None:
-            zeros = sequence.new_zeros(1, sequence.shape[0 if self.batch_first else 1], self.hidden_size)
-            state = (zeros, zeros)
-        steps, batch = (sequence.shape[1], sequence.shape[0]) if self.batch_first else sequence.shape[:2]
-        learning = torch.is_grad_enabled() and any(value.requires_grad for value in self.input.values)
-        plan = self.plan(steps, batch, learning) if steps and batch else None
-        states, hidden, cell = self._run(sequence, state, None if plan is None else plan.chosen)
+            state = (state[0].unsqueeze(1), state[1].unsqueeze(1))
+        states, last, cells = sequence, [], []
+        for place, layer in enumerate(self.layers):
+            if place and self.dropout and self.training:
+                states = self._dropped(states)
+            states, hidden, cell = layer.states(states, (state[0][place : place + 1], state[1][place : place + 1]))
+            last.append(hidden)
+            cells.append(cell)
+        ends = (torch.cat(last), torch.cat(cells)) if self.num_layers > 1 else (last[0], cells[0])
         if batched:
-            return states, (hidden, cell)
-        return states.squeeze(0 if self.batch_first else 1), (hidden.squeeze(1), cell.squeeze(1))
+            return states, ends
+        return states.squeeze(0 if self.batch_first else 1), (ends[0].squeeze(1), ends[1].squeeze(1))
 
-    def _run(self, sequence: Tensor, state: tuple[Tensor, Tensor], candidate: Candidate | None) -> tuple[Tensor, Tensor, Tensor]:
-        """sequence: (B, T, D) or (T, B, D); state: (1, B, H) each; returns all states, the last one and the last cell, alike."""
-        projection, w_ih, w_hh, gates = self.operands(candidate)
-        head = sequence.shape[:2]
-        if projection is not None and w_ih is not None:
-            padded = torch.nn.functional.pad(sequence, (0, self._padded_columns)) if self._padded_columns else sequence
-            sequence = (padded.reshape(*head, -1, projection.shape[0]) @ projection).reshape(*head, w_ih.shape[1])
-        if w_ih is not None and (w_ih.shape[1] < _WIDE or not sequence.numel()):
-            weights = [w_ih, w_hh] if self.bias is None else [w_ih, w_hh, self.bias, torch.zeros_like(self.bias)]
-            states, hidden, cell = torch.lstm(sequence, state, weights, self.bias is not None, 1, 0.0, self.training, False, self.batch_first)
-            return states, hidden, cell
-        rows = sequence.flatten(0, 1)
-        if w_ih is None:
-            assert gates is not None
-            assert candidate is not None
-            assert isinstance(self.input, TTWeight)
-            summed = project(rows, gates, self.input.shape, candidate)
-        else:
-            summed = rows @ w_ih.T
-        if self.bias is not None:
-            summed = summed + self.bias
-        summed = summed.view(*head, -1)
-        states, last, cell = recurrent_states(summed.transpose(0, 1) if self.batch_first else summed, w_hh, state[0][0], state[1][0])
-        return (states.transpose(0, 1) if self.batch_first else states), last[None], cell[None]
-
-    @property
-    def _padded_columns(self) -> int:
-        return self.input.shape.padded_columns if isinstance(self.input, TTWeight) else 0
-
-    def train(self, mode: bool = True) -> Self:
-        self._merged.clear()
-        return super().train(mode)
+    def _dropped(self, states: Tensor) -> Tensor:
+        # Time first whatever the caller's layout, as nn.LSTM has it: from the same seed the same states are dropped.
+        ordered = states.transpose(0, 1) if self.batch_first else states
+        dropped = torch.dropout(ordered, self.dropout, train=True)
+        return dropped.transpose(0, 1) if self.batch_first else dropped
 
     def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}, batch_first={self.batch_first}, execution={self.execution!r}"
+        return super().extra_repr() + (f", num_layers={self.num_layers}, dropout={self.dropout:g}" if self.num_layers > 1 else "")
 
 
 def check_supported(lstm: nn.LSTM) -> None:
-    """raises: ModelError if a tensor train cannot stand in for this LSTM"""
+    """raises: ModelError if tensor trains cannot stand in for this LSTM"""
     for what, found in (
-        (f"{lstm.num_layers} layers", lstm.num_layers != 1),
         ("two directions", lstm.bidirectional),
         (f"a projection to {lstm.proj_size} numbers", lstm.proj_size != 0),
     ):
         if found:
-            raise ModelError(f"the LSTM has {what}: only one layer, one direction and no projection can be put into tensor-train form")
-
-
-def only_lstm(model: nn.Module) -> tuple[str, nn.LSTM | TTLSTM]:
-    """The name and the module of the one LSTM that a predictor holds. raises: ModelError if there is none or more than one"""
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.LSTM | TTLSTM)]
-    if len(found) != 1:
-        names = ", ".join(repr(name) for name, _ in found) or "none"
-        raise ModelError(f"{type(model).__name__} must hold exactly one nn.LSTM; found {len(found)} ({names})")
-    return found[0]
-
-
-def replaced(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
-    """Put `module` in place of the submodule called `name`, in the model itself; returns the model, or the module where name is ''."""
-    if not name:
-        return module
-    parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, module)
-    return model
+            raise ModelError(f"the LSTM has {what}: only one direction and no projection can be put into tensor-train form")

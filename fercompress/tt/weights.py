@@ -42,6 +42,11 @@ class StoredWeight(nn.Module):
         return int(self.get_buffer("code_bits")) if self.quantized else 32
 
     @property
+    def dtype(self) -> str:
+        """Of what is stored, by its name: float32, int8 or int4."""
+        return f"int{self.bits}" if self.quantized else "float32"
+
+    @property
     def codes(self) -> list[Tensor]:
         """int8, as `tensors`"""
         return [self.get_buffer(f"codes_{k}") for k in range(len(self.sizes))]
@@ -131,6 +136,14 @@ class TTWeight(StoredWeight):
         """Entries that the cores describe and the matrix does not have."""
         return self.shape.padding
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """How the matrix is stored, for a manifest."""
+        shape = self.shape
+        layout = "asymmetric" if shape.asymmetric else "balanced"
+        described = {"storage": f"{layout} tensor train, {self.dtype} cores", "outputs": list(shape.outputs), "inputs": list(shape.inputs)}
+        return {**described, "ranks": list(shape.ranks), **({"padding": shape.padding} if shape.padding else {})}
+
     def _before_rounding(self) -> list[Tensor]:
         # Rank indices that carry equal weight share a scale well: with the gauge moved, the error is 3-8 times smaller.
         return train.symmetric_gauge(list(self.values))
@@ -145,6 +158,11 @@ class DenseWeight(StoredWeight):
     def dense(self) -> Tensor:
         """The matrix, float32 (rows, columns)."""
         return self.tensors()[0]
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """How the matrix is stored, for a manifest."""
+        return {"storage": f"dense, {self.dtype}", "shape": list(self.sizes[0])}
 
     def _scale_size(self, size: tuple[int, ...], bits: int) -> tuple[int, ...]:
         rows, columns = size
