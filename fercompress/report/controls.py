@@ -158,7 +158,7 @@ def counterpart(given: ReportInput, control: Row, trains: Sequence[Row]) -> Row 
             return row
     for row in trains:
         ranks = [step.get("rank") for step in given.recipe(row["variant"]) if step["step"] == "tensor-train"]
-        if rank in ranks and all(row[bits] == control[bits] for bits in ("predictor_bits", "extractor_bits")):
+        if rank in ranks and all(row.get(bits) == control.get(bits) for bits in ("predictor_bits", "extractor_bits")):
             return row
     return nearest(control, trains)
 

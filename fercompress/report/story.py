@@ -21,7 +21,8 @@ TOLERANCE = 0.01  # accuracy that a pick may lose on validation data, as a share
 RULE = (
     "The rule: among the variants whose validation accuracy (as trained, before any quantization) is at most one point below the baseline's, "
     "give or take one standard error of the difference, "
-    "the one that stores the fewest bytes (within 5 %: the one with the faster clip). Controls may win. Test figures choose nothing."
+    "the one that stores the fewest bytes (within 5 %: the one more accurate on validation data, then the one with the faster clip). "
+    "Controls may win. Test figures choose nothing."
 )
 
 
@@ -84,7 +85,15 @@ def pick(able: Sequence[Row]) -> Row | None:
         return None
     fewest = min(row["stored_bytes"] for row in able)
     alike = [row for row in able if row["stored_bytes"] <= fewest * SAME_BYTES]
-    return min(alike, key=lambda row: (row.get("latency_clip_p50_ns") or float("inf"), row["stored_bytes"], row["variant"]))
+    return min(
+        alike,
+        key=lambda row: (
+            -(row.get("validation_accuracy") or 0.0),
+            row.get("latency_clip_p50_ns") or float("inf"),
+            row["stored_bytes"],
+            row["variant"],
+        ),
+    )
 
 
 def _able(rows: Sequence[Row], baseline: Row | None, n_validation: int) -> list[Row]:
