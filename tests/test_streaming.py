@@ -63,7 +63,7 @@ def test_int8_steps_stay_close_to_torch(execution: str) -> None:
     assert "DynamicQuantizeLSTM" in [node.op_type for node in step.graph.node]
     features = torch.randn(STEPS, INPUT)
     wanted = predictor(features[None]).detach()[0].softmax(0)
-    # The input is rounded by the range of one step instead of all: measured 0.002.
+    # The input is rounded by the range of one step instead of all.
     np.testing.assert_allclose(torch.tensor(steps(step, features.numpy())[-1]).softmax(0).numpy(), wanted.numpy(), rtol=0, atol=0.01)
 
 
