@@ -11,6 +11,8 @@ FercompressError
 ├── TargetError           4   the machine that measures, or this one, failed
 │   ├── AgentError            the agent broke or answered nonsense
 │   ├── TargetTimeoutError    no answer within the deadline
+│   ├── TargetRebootedError   the target started anew while a command ran there
+│   ├── TargetBusyError       another host measures there
 │   └── DiskFullError         no space left to write
 └── ComparabilityError    5   two results that must not be compared
 
@@ -61,6 +63,14 @@ class AgentError(TargetError):
 
 
 class TargetTimeoutError(TargetError):
+    pass
+
+
+class TargetRebootedError(TargetError):
+    pass
+
+
+class TargetBusyError(TargetError):
     pass
 
 

@@ -42,7 +42,9 @@ class Channel(Protocol):
 
     def put(self, local: Path, remote: str) -> None: ...
 
-    def run(self, argv: list[str], deadline_s: float) -> Completed: ...
+    def run(self, argv: list[str], deadline_s: float, job: str = "") -> Completed:
+        """job: the command's name. Where commands outlive a lost link or this process, one of that name that runs, or has ended, is taken up."""
+        ...
 
     def get(self, remote: str, local: Path) -> None: ...
 
@@ -98,7 +100,7 @@ class LocalChannel:
         except OSError as error:
             raise target_error(f"cannot get {place} to {local}", error) from error
 
-    def run(self, argv: list[str], deadline_s: float) -> Completed:
+    def run(self, argv: list[str], deadline_s: float, job: str = "") -> Completed:  # noqa: ARG002  a child ends with this process
         """raises: TargetTimeoutError past the deadline, after the command and all its children have been killed; AgentError if it cannot start"""
         with self._lock:
             if self._closed:
