@@ -94,6 +94,12 @@ class Workbench:
         return torch.from_numpy(inference.states_of(self.desk.teacher.network.predictor, self._extraction(None).features.train))
 
     @functools.cached_property
+    def _teacher_epoch_s(self) -> float:
+        """Seconds of one epoch of the teacher's predictor on cached features: what they hold does not matter, so it is timed once."""
+        teacher, features = self.desk.teacher, self._extraction(None).features
+        return train.predictor_epoch_s(teacher.network.predictor, features, self.desk.study.fine_tune, teacher.seed)
+
+    @functools.cached_property
     def _inputs(self) -> bundle.Inputs:
         clips = self.desk.clips
         frames, size = clips.frames.shape[1:3]
@@ -142,7 +148,7 @@ class Workbench:
         else:
             whole = extraction.step is None and teacher.trained.last_differs
             last_accuracy = self._last_teacher_accuracy(labels) if whole else best
-            epoch_s = train.predictor_epoch_s(network.predictor, extraction.features, desk.study.fine_tune, teacher.seed)
+            epoch_s = self._teacher_epoch_s
         history = fitted[-1].history if fitted else extraction.history
         return Made(self._export(variant, extraction, predictor, way), teacher.seed, teacher.fold, way, history, epoch_s, best, last_accuracy)
 
