@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import paramiko
+from paramiko.ssh_exception import IncompatiblePeer
 
 from fercompress.errors import TargetError
 
@@ -146,7 +147,8 @@ class Login:
             # The port is left out where an alias names the host: the key is then known under the bare alias, as ssh does it.
             self.client.connect(
                 place.known_name, 22 if place.known_name != place.hostname else place.port, place.user, sock=connection,
-                key_filename=list(place.keys) or None, look_for_keys=not (place.only_these_keys or address.key),
+                key_filename=list(place.keys) or None,  # type: ignore[arg-type]
+                look_for_keys=not (place.only_these_keys or address.key),
                 timeout=CONNECT_S, banner_timeout=CONNECT_S, auth_timeout=LOGIN_S, channel_timeout=CONNECT_S,
             )  # fmt: skip
         except (paramiko.SSHException, OSError, EOFError, ValueError) as error:
@@ -165,11 +167,13 @@ def way(address: Address, place: Endpoint, closing: contextlib.ExitStack, depth:
         *before, last = place.jumps
         user, _, rest = last.strip().rpartition("@")
         host, _, port = rest.partition(":")
-        login = Login(Address(host, f"{address.title}, by way of {host}", int(port) if port else None, user, known_hosts=address.known_hosts), depth + 1)
+        if before:
+            raise TargetError(f"{title}: one host per ProxyJump, please: give {host} in ~/.ssh/config a ProxyJump {','.join(before)} of its own")
+        on_the_way = Address(host, f"{address.title}, by way of {host}", int(port) if port else None, user, known_hosts=address.known_hosts)
+        login = Login(on_the_way, depth + 1)
         closing.callback(login.close)
         transport = login.client.get_transport()
         assert transport is not None
-        assert not before, "several hosts in one ProxyJump"
         try:
             return transport.open_channel("direct-tcpip", (place.hostname, place.port), ("127.0.0.1", 0), timeout=CONNECT_S)
         except (paramiko.SSHException, EOFError, OSError) as error:
@@ -179,7 +183,7 @@ def way(address: Address, place: Endpoint, closing: contextlib.ExitStack, depth:
         closing.callback(ours.close)
         with theirs:
             try:
-                program = subprocess.Popen(shlex.split(place.proxy_command), stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL)
+                program = subprocess.Popen(shlex.split(place.proxy_command), stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.DEVNULL)
             except (OSError, ValueError) as error:
                 raise TargetError(f"{title}: ProxyCommand of ~/.ssh/config cannot be started ({error})") from error
         closing.callback(program.wait)
@@ -229,23 +233,25 @@ def refusal(title: str, address: Address, place: Endpoint, error: Exception) -> 
     """What went wrong, and what to do about it."""
     if isinstance(error, paramiko.BadHostKeyException):
         return TargetError(
-            f"{title}: THE HOST KEY CHANGED: known is {fingerprint(error.expected_key)}, shown was {fingerprint(error.key)} ({error.key.get_name()}). "
-            f"Either the board was set up anew, or somebody sits in between. Compare on the board itself (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub), "
-            f"then: fercompress board trust {address.title} --replace"
+            f"{title}: THE HOST KEY CHANGED: known is {fingerprint(error.expected_key)}, shown was {fingerprint(error.key)} "
+            f"({error.key.get_name()}). Either the board was set up anew, or somebody sits in between. Compare on the board itself "
+            f"(ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub), then: fercompress board trust {address.title} --replace"
         )
     if isinstance(error.__cause__, UnknownHostError):
         key = error.__cause__.key
         return TargetError(
-            f"{title}: its host key {fingerprint(key)} ({key.get_name()}) is not known here; compare and pin it: fercompress board trust {address.title}"
+            f"{title}: its host key {fingerprint(key)} ({key.get_name()}) is not known here; "
+            f"compare and pin it: fercompress board trust {address.title}"
         )
     if isinstance(error, paramiko.PasswordRequiredException):
         return TargetError(f"{title}: the private key is locked by a passphrase; unlock it in the ssh agent: ssh-add {' '.join(place.keys)}".rstrip())
     put_key = f"put your public key there: ssh-copy-id -p {place.port} {place.user}@{place.hostname}"
     if isinstance(error, paramiko.BadAuthenticationType) and "publickey" not in error.allowed_types:
-        return TargetError(f"{title}: it takes only {', '.join(error.allowed_types)}, and fercompress sends no passwords; allow keys there and {put_key}")
+        kinds = ", ".join(error.allowed_types)
+        return TargetError(f"{title}: it takes only {kinds}, and fercompress sends no passwords; allow keys there and {put_key}")
     if isinstance(error, paramiko.AuthenticationException) or "No authentication methods" in str(error):
         return TargetError(f"{title}: no key is accepted for user {place.user!r}; see `user` and `key` in the target's file, or {put_key}")
-    if isinstance(error, paramiko.IncompatiblePeer):
+    if isinstance(error, IncompatiblePeer):
         return TargetError(
             f"{title}: no common algorithm ({error}); if it has only an ssh-rsa (SHA-1) key or an old Dropbear, give it a modern host key: "
             "on the board, ssh-keygen -A (or dropbearkey -t ed25519 -f /etc/dropbear/dropbear_ed25519_host_key) and start its SSH server again"
@@ -262,5 +268,6 @@ def refusal(title: str, address: Address, place: Endpoint, error: Exception) -> 
         return TargetError(f"{title}: a private key cannot be read ({error}); see `key` in the target's file")
     text = str(error)
     if "banner" in text.lower() or "No existing session" in text or "protocol version" in text:
-        return UnreachableError(f"{title}: what listens there does not speak SSH in time ({text or 'it closed'}); is `port` right, is the board overloaded?")
-    return UnreachableError(f"{title}: the connection ended while logging in ({text or type(error).__name__}); is the board starting or overloaded?")
+        return UnreachableError(f"{title}: what listens there does not speak SSH in time ({text}); is `port` right, is the board overloaded?")
+    text = text or type(error).__name__
+    return UnreachableError(f"{title}: the connection ended while logging in ({text}); is the board starting or overloaded?")
