@@ -1,0 +1,273 @@
+"""Log in to a board: an address in, an authenticated paramiko client whose host key was verified out; each refusal its own sentence."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import getpass
+import hashlib
+import logging
+import shlex
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import paramiko
+from paramiko.ssh_exception import IncompatiblePeer
+
+from fercompress.errors import TargetError
+
+CONNECT_S = 10.0  # for the TCP connection, the banner and the key exchange, each
+LOGIN_S = 20.0  # a board of one slow core checks a key within seconds
+JUMPS = 5  # hosts on the way; more is a loop in ~/.ssh/config
+
+# paramiko logs what it also raises; without a handler Python prints it to stderr a second time.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+logging.getLogger("paramiko").propagate = False
+
+
+class UnreachableError(TargetError):
+    """A fault that may pass by itself: worth another try while a run goes on."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a board is and what it lends us. What is empty or None is taken from ~/.ssh/config, then from ssh's own defaults.
+
+    name: the target's name, for messages
+    key: a private key's file, besides those that ssh finds and the ssh agent's
+    python: CPython 3.6 or newer there; `~/` is the login home
+    workspace: a folder below the login home; disk_mb: MiB that it may take
+    known_hosts: the file that `fercompress board trust` writes; the user's own is read as well
+    unreachable_s: how long a link that broke is tried again
+    """
+
+    host: str
+    name: str = ""
+    port: int | None = None
+    user: str = ""
+    key: Path | None = None
+    python: str = "python3"
+    workspace: str = ".cache/fercompress"
+    known_hosts: Path | None = None
+    unreachable_s: float = 300.0
+    disk_mb: int = 2048
+
+    def __post_init__(self) -> None:
+        if not self.host or self.host.startswith("-") or any(character.isspace() for character in self.host):
+            raise ValueError(f"host must be a name or an address, got {self.host!r}")
+        if Path(self.workspace).is_absolute() or ".." in Path(self.workspace).parts or self.workspace in ("", "."):
+            raise ValueError(f"workspace is a folder below the login home, got {self.workspace!r}")
+
+    @property
+    def title(self) -> str:
+        return self.name or self.host
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An address after ~/.ssh/config: where to connect, as whom, and under which name the host's key is known.
+
+    jumps: hosts to go through, nearest first; proxy_command: a program whose standard streams are the connection
+    """
+
+    hostname: str
+    port: int
+    user: str
+    known_name: str
+    keys: tuple[str, ...] = ()
+    known_hosts: tuple[Path, ...] = ()
+    jumps: tuple[str, ...] = ()
+    proxy_command: str = ""
+    only_these_keys: bool = False
+
+    @property
+    def place(self) -> str:
+        return f"{self.user}@{self.hostname}:{self.port}"
+
+    @property
+    def known_as(self) -> str:
+        """As known_hosts files spell it."""
+        return self.known_name if self.port == 22 else f"[{self.known_name}]:{self.port}"
+
+
+def endpoint(address: Address) -> Endpoint:
+    """raises: TargetError if ~/.ssh/config cannot be read"""
+    config = Path("~/.ssh/config").expanduser()
+    try:
+        found = paramiko.SSHConfig.from_path(str(config)).lookup(address.host) if config.is_file() else {"hostname": address.host}
+    except (OSError, UnicodeDecodeError, ImportError, paramiko.SSHException) as error:
+        raise TargetError(f"{config}: cannot be used ({error}); mend it, or give host, port, user and key in the target's file") from error
+    keys = [str(address.key.expanduser())] if address.key else [str(Path(name).expanduser()) for name in found.get("identityfile", [])]
+    for name in keys if address.key else []:
+        if not Path(name).is_file():
+            raise TargetError(f"target {address.title!r}: there is no private key {name}; see `key` in the target's file")
+    known = found.get("userknownhostsfile", "~/.ssh/known_hosts").split()
+    jump = found.get("proxyjump", "none")
+    command = found.get("proxycommand", "none")
+    return Endpoint(
+        found["hostname"],
+        address.port or int(found.get("port", 22)),
+        address.user or found.get("user") or getpass.getuser(),
+        found.get("hostkeyalias", found["hostname"]),
+        tuple(name for name in keys if Path(name).is_file()),
+        tuple(Path(name).expanduser() for name in ([str(address.known_hosts)] if address.known_hosts else []) + known),
+        tuple(jump.split(",")) if jump.lower() != "none" else (),
+        command if command.lower() != "none" else "",
+        found.get("identitiesonly", "no").lower() == "yes",
+    )
+
+
+class Login:
+    """An authenticated client and all that it goes through; `close` ends the whole way."""
+
+    def __init__(self, address: Address, depth: int = 0) -> None:
+        """raises: UnreachableError if it may pass by itself, TargetError if only a person can mend it"""
+        self.endpoint = endpoint(address)
+        self.client = paramiko.SSHClient()
+        self._way = contextlib.ExitStack()
+        try:
+            self._open(address, depth)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, address: Address, depth: int) -> None:
+        place = self.endpoint
+        title = f"target {address.title!r} ({place.place})"
+        for path in place.known_hosts:
+            with contextlib.suppress(FileNotFoundError):
+                self.client.get_host_keys().load(str(path))
+        self.client.set_missing_host_key_policy(_Refuse())
+        connection = way(address, place, self._way, depth)
+        self._way.callback(self.client.close)
+        try:
+            # The port is left out where an alias names the host: the key is then known under the bare alias, as ssh does it.
+            self.client.connect(
+                place.known_name, 22 if place.known_name != place.hostname else place.port, place.user, sock=connection,
+                key_filename=list(place.keys) or None,  # type: ignore[arg-type]
+                look_for_keys=not (place.only_these_keys or address.key),
+                timeout=CONNECT_S, banner_timeout=CONNECT_S, auth_timeout=LOGIN_S, channel_timeout=CONNECT_S,
+            )  # fmt: skip
+        except (paramiko.SSHException, OSError, EOFError, ValueError) as error:
+            raise refusal(title, address, place, error) from error
+
+    def close(self) -> None:
+        self._way.close()
+
+
+def way(address: Address, place: Endpoint, closing: contextlib.ExitStack, depth: int = 0) -> socket.socket | paramiko.Channel:
+    """The connection that SSH is spoken on; `closing` gets what it needs to end. raises: UnreachableError, TargetError"""
+    title = f"target {address.title!r} ({place.place})"
+    if place.jumps:
+        if depth >= JUMPS:
+            raise TargetError(f"{title}: more than {JUMPS} hosts to jump over; does ProxyJump in ~/.ssh/config go in a circle?")
+        *before, last = place.jumps
+        user, _, rest = last.strip().rpartition("@")
+        host, _, port = rest.partition(":")
+        if before:
+            raise TargetError(f"{title}: one host per ProxyJump, please: give {host} in ~/.ssh/config a ProxyJump {','.join(before)} of its own")
+        on_the_way = Address(host, f"{address.title}, by way of {host}", int(port) if port else None, user, known_hosts=address.known_hosts)
+        login = Login(on_the_way, depth + 1)
+        closing.callback(login.close)
+        transport = login.client.get_transport()
+        assert transport is not None
+        try:
+            return transport.open_channel("direct-tcpip", (place.hostname, place.port), ("127.0.0.1", 0), timeout=CONNECT_S)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise UnreachableError(f"{title}: {host} does not reach it ({error}); is the board up, and does {host} allow forwarding?") from error
+    if place.proxy_command:
+        ours, theirs = socket.socketpair()
+        closing.callback(ours.close)
+        with theirs:
+            try:
+                program = subprocess.Popen(shlex.split(place.proxy_command), stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.DEVNULL)
+            except (OSError, ValueError) as error:
+                raise TargetError(f"{title}: ProxyCommand of ~/.ssh/config cannot be started ({error})") from error
+        closing.callback(program.wait)
+        closing.callback(program.kill)
+        return ours
+    try:
+        connection = socket.create_connection((place.hostname, place.port), CONNECT_S)
+    except OSError as error:
+        raise refusal(title, address, place, error) from error
+    closing.callback(connection.close)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def host_key(address: Address) -> paramiko.PKey:
+    """The key that the host shows, verified by nobody: for a person to compare. raises: UnreachableError, TargetError"""
+    place = endpoint(address)
+    with contextlib.ExitStack() as closing:
+        connection = way(address, place, closing)
+        try:
+            transport = paramiko.Transport(connection)
+            closing.callback(transport.close)
+            transport.banner_timeout = CONNECT_S
+            transport.start_client(timeout=CONNECT_S)
+            return transport.get_remote_server_key()
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise refusal(f"target {address.title!r} ({place.place})", address, place, error) from error
+
+
+def fingerprint(key: paramiko.PKey) -> str:
+    """As `ssh-keygen -l` shows it."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode("ascii").rstrip("=")
+
+
+class UnknownHostError(Exception):
+    def __init__(self, key: paramiko.PKey) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+class _Refuse(paramiko.MissingHostKeyPolicy):
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
+        raise paramiko.SSHException("unknown host key") from UnknownHostError(key)
+
+
+def refusal(title: str, address: Address, place: Endpoint, error: Exception) -> TargetError:
+    """What went wrong, and what to do about it."""
+    if isinstance(error, paramiko.BadHostKeyException):
+        return TargetError(
+            f"{title}: THE HOST KEY CHANGED: known is {fingerprint(error.expected_key)}, shown was {fingerprint(error.key)} "
+            f"({error.key.get_name()}). Either the board was set up anew, or somebody sits in between. Compare on the board itself "
+            f"(ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub), then: fercompress board trust {address.title} --replace"
+        )
+    if isinstance(error.__cause__, UnknownHostError):
+        key = error.__cause__.key
+        return TargetError(
+            f"{title}: its host key {fingerprint(key)} ({key.get_name()}) is not known here; "
+            f"compare and pin it: fercompress board trust {address.title}"
+        )
+    if isinstance(error, paramiko.PasswordRequiredException):
+        return TargetError(f"{title}: the private key is locked by a passphrase; unlock it in the ssh agent: ssh-add {' '.join(place.keys)}".rstrip())
+    put_key = f"put your public key there: ssh-copy-id -p {place.port} {place.user}@{place.hostname}"
+    if isinstance(error, paramiko.BadAuthenticationType) and "publickey" not in error.allowed_types:
+        kinds = ", ".join(error.allowed_types)
+        return TargetError(f"{title}: it takes only {kinds}, and fercompress sends no passwords; allow keys there and {put_key}")
+    if isinstance(error, paramiko.AuthenticationException) or "No authentication methods" in str(error):
+        return TargetError(f"{title}: no key is accepted for user {place.user!r}; see `user` and `key` in the target's file, or {put_key}")
+    if isinstance(error, IncompatiblePeer):
+        return TargetError(
+            f"{title}: no common algorithm ({error}); if it has only an ssh-rsa (SHA-1) key or an old Dropbear, give it a modern host key: "
+            "on the board, ssh-keygen -A (or dropbearkey -t ed25519 -f /etc/dropbear/dropbear_ed25519_host_key) and start its SSH server again"
+        )
+    if isinstance(error, socket.gaierror):
+        return UnreachableError(f"{title}: the name cannot be resolved; see `host` in the target's file")
+    if isinstance(error, ConnectionRefusedError):
+        return UnreachableError(f"{title}: nothing listens on that port; is the board up, its SSH server running, and `port` right?")
+    if isinstance(error, OSError) and error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+        return UnreachableError(f"{title}: no route to it; is the board on, and the cable or Wi-Fi connected?")
+    if isinstance(error, TimeoutError):
+        return UnreachableError(f"{title}: no answer within {CONNECT_S:g} s; is the board up, and does a firewall let port {place.port} through?")
+    if isinstance(error, ValueError):
+        return TargetError(f"{title}: a private key cannot be read ({error}); see `key` in the target's file")
+    text = str(error)
+    if "banner" in text.lower() or "No existing session" in text or "protocol version" in text:
+        return UnreachableError(f"{title}: what listens there does not speak SSH in time ({text}); is `port` right, is the board overloaded?")
+    text = text or type(error).__name__
+    return UnreachableError(f"{title}: the connection ended while logging in ({text}); is the board starting or overloaded?")
