@@ -16,7 +16,6 @@ from fercompress.errors import InputError, ResultsError
 from fercompress.making import Maker, check, step_s
 from fercompress.measure import board, session
 from fercompress.measure.board import Board
-from fercompress.measure.channel import LocalChannel
 from fercompress.measure.schedule import MeasuredBundle
 from fercompress.progress import Reporter
 from fercompress.records import BlockKey, Clips, Fold, digest
@@ -182,8 +181,7 @@ def _prepared(request: Request, tell: Reporter) -> Iterator[Prepared]:
     """Refuse what can be refused before anything is written; then hold the folder."""
     check_out(request.out)
     study = request.study
-    for name in study.targets:
-        board.load_board(name)
+    board.load_boards(study.targets)
     source.fingerprint(study.data, request.data_root)
     check(study)
     workspace = Workspace(request.out)
@@ -199,7 +197,9 @@ def _prepared(request: Request, tell: Reporter) -> Iterator[Prepared]:
 def measure_all(request: Request, prepared: Prepared, store: Store, tell: Reporter) -> None:
     """Make every bundle, then run every block that the journal does not hold yet."""
     study = request.study
-    store.record_study(study.model_dump(mode="json"))
+    targets = board.load_boards(study.targets)
+    # A target given as a file goes by its own name in every result.
+    store.record_study({**study.model_dump(mode="json"), "targets": [target.name for target in targets]})
     store.record_clips(prepared.clips, prepared.folds)
     several: dict[str, list[MeasuredBundle]] = {variant.name: [] for variant in study.variants}
     for seed, fold in prepared.maker.cells():
@@ -208,8 +208,8 @@ def measure_all(request: Request, prepared: Prepared, store: Store, tell: Report
             store.record_training(_training(name, made))
             several[name].append(MeasuredBundle(made.bundle, seed, fold.name, fold.test))
     keys: list[BlockKey] = []
-    for target in study.targets:
-        keys += _measure_on(board.load_board(target), study, several, prepared, store, tell)
+    for target in targets:
+        keys += _measure_on(target, study, several, prepared, store, tell)
     store.record_plan(keys)
 
 
@@ -223,7 +223,7 @@ def _measure_on(
     target: Board, study: config.Study, several: dict[str, list[MeasuredBundle]], prepared: Prepared, store: Store, tell: Reporter
 ) -> tuple[BlockKey, ...]:
     folder = prepared.workspace.root / "work" / f"target-{target.name}"
-    with tell.stage(f"measure on {target.name}") as bar, LocalChannel(folder / "target") as channel:
+    with tell.stage(f"measure on {target.name}") as bar, board.connect(target, folder / "target", prepared.workspace.run_id) as channel:
         return session.measure(
             several, prepared.clips, study.measure, target, channel, folder / "host",
             done=store.done(), record=lambda block: void(store.record(block)),

@@ -4,28 +4,53 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import os
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from fercompress.config import Name, Section, did_you_mean
 from fercompress.errors import InputError, StudyError
-from fercompress.measure.channel import Channel, LocalChannel
+from fercompress.measure.channel import LocalChannel
+from fercompress.measure.ssh import Address
+from fercompress.measure.sshchannel import SshChannel
 
 
 class Board(Section):
-    """kind "local": the agent is a child process on this machine."""
+    """kind "local": the agent is a child process on this machine; "ssh": it runs on a machine that is reached so.
+
+    What an ssh target leaves out is taken from ~/.ssh/config, then from ssh's own defaults.
+    """
 
     name: Name
-    kind: Literal["local"]
-    python: str = sys.executable  # the target's interpreter, CPython 3.6 or newer
+    kind: Literal["local", "ssh"]
+    host: Annotated[str, Field(pattern=r"^[^\s-]\S*$")] | None = None  # a name or an address, as `ssh` takes it
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    user: str = ""
+    key: str | None = None  # a private key's file, beside those that ssh finds and the ssh agent's
+    known_hosts: str | None = None  # host keys are looked up here too; default: where `fercompress board trust` writes
+    workspace: str = ".cache/fercompress"  # below the login home
+    unreachable_s: Annotated[float, Field(gt=0)] = 300.0  # how long a broken link is tried again
+    disk_mb: Annotated[int, Field(ge=16)] = 2048  # MiB that the workspace may take
+    python: str = ""  # the target's interpreter, CPython 3.6 or newer; default: this one for "local", python3 for "ssh"
     engines: Annotated[tuple[str, ...], Field(min_length=1)] = ("onnxruntime",)
     cores: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None  # pin the agent to these; None: do not
     threads: Annotated[int, Field(ge=1)] | None = None  # None: as the study says
     accuracy_processes: Annotated[int, Field(ge=1, le=64)] = 1
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.kind == "ssh" and self.host is None:
+            raise ValueError("an ssh target needs host; add host = \"...\" to the target's file")
+        return self
+
+    @property
+    def interpreter(self) -> str:
+        return self.python or (sys.executable if self.kind == "local" else "python3")
 
 
 def shipped_boards() -> list[str]:
@@ -50,6 +75,15 @@ def load_board(name_or_path: str) -> Board:
     return parse_board(text, name_or_path, name_or_path)
 
 
+def load_boards(names_or_paths: Sequence[str]) -> list[Board]:
+    """raises: StudyError, also where two have one name: results could not tell them apart"""
+    boards = [load_board(each) for each in names_or_paths]
+    for board, given in zip(boards, names_or_paths, strict=True):
+        if sum(other.name == board.name for other in boards) > 1:
+            raise StudyError(f"two targets are named {board.name!r}, the second from {given}; give one of the files another name")
+    return boards
+
+
 def parse_board(text: str, name: str, source: str) -> Board:
     """text: TOML; source: its name in messages. raises: StudyError, one line per mistake"""
     try:
@@ -62,10 +96,24 @@ def parse_board(text: str, name: str, source: str) -> Board:
         raise StudyError("\n".join(f"{source}: {_sentence(detail)}" for detail in error.errors())) from error
 
 
-def connect(board: Board, root: Path) -> Channel:
-    """The way to the target; root: the folder on this machine where a local target keeps its files"""
-    assert board.kind == "local"
-    return LocalChannel(root)
+def connect(board: Board, root: Path, run_id: str) -> LocalChannel | SshChannel:
+    """The way to the target. root: the folder on this machine where a local target keeps its files; run_id: who may take up what runs there"""
+    if board.kind == "local":
+        return LocalChannel(root)
+    return SshChannel(address(board), run_id)
+
+
+def address(board: Board) -> Address:
+    assert board.host is not None
+    return Address(
+        board.host, board.name, board.port, board.user, Path(board.key) if board.key else None, board.interpreter, board.workspace,
+        Path(board.known_hosts) if board.known_hosts else trusted_hosts(), board.unreachable_s, board.disk_mb,
+    )  # fmt: skip
+
+
+def trusted_hosts() -> Path:
+    """The known_hosts file that `fercompress board trust` writes."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "fercompress" / "known_hosts"
 
 
 def check_engine(board: Board, engine: str) -> None:
