@@ -6,12 +6,12 @@ Everything else, names and arguments too, travels as data on its standard input.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import secrets
 import shlex
 import struct
+import threading
 import time
 from typing import Any
 
@@ -85,6 +85,7 @@ class Link:
         self._login = Login(address)
         self._number = 0
         self._buffer = b""
+        self._readable = threading.Event()
         try:
             self._start(pack, owner)
         except (LinkLostError, OSError, EOFError, paramiko.SSHException) as error:
@@ -99,6 +100,7 @@ class Link:
         assert transport is not None
         self._channel = transport.open_session(timeout=CONNECT_S)
         self._channel.settimeout(CONNECT_S)
+        self._channel.in_buffer.set_event(self._readable)
         self._channel.exec_command(command(self.address.python))
         nonce = secrets.token_hex(16)
         first = {
@@ -193,14 +195,14 @@ class Link:
         return taken
 
     def _fill(self, limit: float) -> None:
-        left_s = limit - time.monotonic()
-        if left_s <= 0:
+        # Not recv's own timeout: paramiko counts it by the wall clock, which may be set meanwhile.
+        if not self._readable.wait(max(0.0, limit - time.monotonic())):
             raise LinkLostError("no answer in time")
-        self._channel.settimeout(left_s)
+        self._channel.settimeout(1.0)
         try:
             piece = self._channel.recv(1 << 18)
-        except TimeoutError as error:
-            raise LinkLostError("no answer in time") from error
+        except TimeoutError:
+            return
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise LinkLostError(str(error) or type(error).__name__) from error
         if not piece:
@@ -213,8 +215,6 @@ class Link:
         limit = time.monotonic() + 1.0
         while not self._channel.exit_status_ready() and not self._channel.closed and time.monotonic() < limit:
             time.sleep(0.01)
-        with contextlib.suppress(TimeoutError):
-            self._channel.settimeout(0.0)
 
     def close(self) -> None:
         self._login.close()

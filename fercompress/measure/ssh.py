@@ -23,9 +23,8 @@ CONNECT_S = 10.0  # for the TCP connection, the banner and the key exchange, eac
 LOGIN_S = 20.0  # a board of one slow core checks a key within seconds
 JUMPS = 5  # hosts on the way; more is a loop in ~/.ssh/config
 
-# paramiko logs what it also raises; without a handler Python prints it to stderr a second time.
-logging.getLogger("paramiko").addHandler(logging.NullHandler())
-logging.getLogger("paramiko").propagate = False
+# paramiko logs what it also raises, with tracebacks; here one sentence is said instead.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
 class UnreachableError(TargetError):
@@ -218,6 +217,17 @@ def fingerprint(key: paramiko.PKey) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode("ascii").rstrip("=")
 
 
+def key_state(path: str) -> str:
+    """ "usable", "locked" by a passphrase, or "unreadable" """
+    try:
+        paramiko.PKey.from_path(path)
+    except (paramiko.PasswordRequiredException, TypeError):  # cryptography's word for a passphrase that is missing
+        return "locked"
+    except (OSError, ValueError, paramiko.SSHException, paramiko.pkey.UnknownKeyType):
+        return "unreadable"
+    return "usable"
+
+
 class UnknownHostError(Exception):
     def __init__(self, key: paramiko.PKey) -> None:
         super().__init__(key)
@@ -243,8 +253,10 @@ def refusal(title: str, address: Address, place: Endpoint, error: Exception) -> 
             f"{title}: its host key {fingerprint(key)} ({key.get_name()}) is not known here; "
             f"compare and pin it: fercompress board trust {address.title}"
         )
-    if isinstance(error, paramiko.PasswordRequiredException):
-        return TargetError(f"{title}: the private key is locked by a passphrase; unlock it in the ssh agent: ssh-add {' '.join(place.keys)}".rstrip())
+    if isinstance(error, paramiko.SSHException | ValueError) and (locked := [name for name in place.keys if key_state(name) == "locked"]):
+        return TargetError(f"{title}: the private key is locked by a passphrase; unlock it in the ssh agent: ssh-add {' '.join(locked)}")
+    if isinstance(error, paramiko.SSHException | ValueError) and (unread := [name for name in place.keys if key_state(name) == "unreadable"]):
+        return TargetError(f"{title}: {unread[0]} cannot be read as a private key; see `key` in the target's file")
     put_key = f"put your public key there: ssh-copy-id -p {place.port} {place.user}@{place.hostname}"
     if isinstance(error, paramiko.BadAuthenticationType) and "publickey" not in error.allowed_types:
         kinds = ", ".join(error.allowed_types)
@@ -264,8 +276,6 @@ def refusal(title: str, address: Address, place: Endpoint, error: Exception) -> 
         return UnreachableError(f"{title}: no route to it; is the board on, and the cable or Wi-Fi connected?")
     if isinstance(error, TimeoutError):
         return UnreachableError(f"{title}: no answer within {CONNECT_S:g} s; is the board up, and does a firewall let port {place.port} through?")
-    if isinstance(error, ValueError):
-        return TargetError(f"{title}: a private key cannot be read ({error}); see `key` in the target's file")
     text = str(error)
     if "banner" in text.lower() or "No existing session" in text or "protocol version" in text:
         return UnreachableError(f"{title}: what listens there does not speak SSH in time ({text}); is `port` right, is the board overloaded?")

@@ -66,6 +66,7 @@ class SshChannel:
         self.reconnects = 0
         self._pack = agentpack.pack()
         self._link: Link | None = None
+        self._reached = False
         self._executable = ""
         self._lock = threading.RLock()
         self._running: set[str] = set()
@@ -169,7 +170,7 @@ class SshChannel:
                 raise TargetTimeoutError(
                     f"{self.title}: no end of {' '.join(argv)!r} within {deadline_s:g} s: killed; raise deadline_s under [measure] if it needs longer"
                 )
-            if status.get("errno") in DISK_FULL:
+            if status.get("failed_errno") in DISK_FULL:
                 raise DiskFullError(f"{self.title}: no space left to start {argv[0]}; free some with: fercompress board clean {self.address.title}")
             if "failed" in status:
                 raise AgentError(f"{self.title}: cannot start {argv[0]}: {status['failed']}; does the target's file name the right python?")
@@ -274,7 +275,7 @@ class SshChannel:
             except (LinkLostError, UnreachableError) as error:
                 if self._closed.is_set():
                     raise TargetError(f"the way to {self.title} is closed") from error
-                if isinstance(error, UnreachableError) and not self._executable and not self.reconnects:
+                if isinstance(error, UnreachableError) and not self._reached:
                     raise  # never reached: the mistake is likelier in the target's file than in the air
                 if time.monotonic() + pause_s > gave_up:
                     raise TargetError(
@@ -295,7 +296,9 @@ class SshChannel:
         if self._link is None:
             self._link = Link(self.address, self._pack, self.owner)
         try:
-            return self._link.ask(ask, body, deadline_s)
+            answer = self._link.ask(ask, body, deadline_s)
+            self._reached = True
+            return answer
         except BaseException:
             # Ctrl-C too: an answer that is still on its way would be taken for the next one's.
             self.reconnects += 1

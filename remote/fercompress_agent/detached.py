@@ -184,7 +184,7 @@ class Supervisor:
             )  # fmt: skip
         except (OSError, ValueError) as error:
             number = getattr(error, "errno", None) or 0
-            return self.job.write_end({"exit": 127, "killed": "", "failed": os.strerror(number) if number else str(error), "errno": number})
+            return self.job.write_end({"exit": 127, "killed": "", "failed": os.strerror(number) if number else str(error), "failed_errno": number})
         _quietly(self.job.write_pids, os.getpid(), child.pid)
         _quietly(_prefer_to_kill, child.pid)
         drains = {child.stdout.fileno(): files[0], child.stderr.fileno(): files[1]}
