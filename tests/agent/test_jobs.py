@@ -185,7 +185,7 @@ class AnswerTest(Folder):
             self.assertIn("cores [4000]", str(caught.exception))
 
     def test_a_system_that_tells_no_memory_gives_a_reason(self):
-        result = jobs.run(fixtures.job(self.folder, "memory"), None)
+        result = jobs.run(fixtures.job(self.folder, "memory", proc=self.path("no-proc")), None)
         self.assertEqual(result["memory_bytes"], {})
         self.assertIn("n/a:", result["reason"])
 
