@@ -16,6 +16,7 @@ from torch.nn import functional
 from fercompress import config
 from fercompress.compress import distill, pruning, quantize, recipe
 from fercompress.export import bundle, onnx_file, onnx_pack
+from fercompress.export.part import Rewrite
 from fercompress.extraction import Desk, Extraction, RoundedExtractor
 from fercompress.model import inference, optimise, train
 from fercompress.model.zoo import Network
@@ -190,7 +191,7 @@ class Workbench:
 
     def _export(self, variant: config.Variant, extraction: Extraction, predictor: nn.Module, way: str) -> Bundle:
         desk, teacher = self.desk, self.desk.teacher
-        rewrites: dict[str, bundle.Rewrite] = {}
+        rewrites: dict[str, Rewrite] = {}
         rounded: RoundedExtractor | None = None
         for wish in recipe.quantize_steps(variant):
             if wish.part == "extractor":
@@ -228,7 +229,7 @@ class Workbench:
         return bundle.predictor_bytes(predictor, self._inputs.frames, channels * height * width, rewrite)
 
 
-def _predictor_rewrite(wish: config.Quantize) -> bundle.Rewrite:
+def _predictor_rewrite(wish: config.Quantize) -> Rewrite:
     """A dense LSTM's operator to int8, then every other large matrix (the head's, a bottleneck's) to the wished bits."""
     operator = quantize.predictor_rewrite(quantize.this_cpu_bits())
     return lambda model: onnx_pack.matrices_packed(operator(model), wish.bits)
