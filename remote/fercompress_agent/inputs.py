@@ -1,10 +1,10 @@
 """What a job works on: the bundle, the clips and the cached features, each checked before it is used."""
 
-import hashlib
 import json
 import os
 
 from fercompress_agent import Problem, npyfile
+from fercompress_agent.sha256 import sha256
 
 
 class Bundle:
@@ -14,7 +14,7 @@ class Bundle:
         self.folder = str(job["bundle"])
         path = os.path.join(self.folder, "manifest.json")
         text = _read(path)
-        if hashlib.sha256(text).hexdigest() != job["bundle_sha256"]:
+        if sha256(text).hexdigest() != job["bundle_sha256"]:
             raise Problem("{}: the manifest is not the one that was sent (sha256 differs); export the bundle again".format(path))
         self.manifest = json.loads(text.decode("utf-8"))
         for name, told in sorted(self.manifest["files"].items()):
@@ -98,7 +98,7 @@ class FeatureCache:
             engine.first.versions(),  # variants that differ in the predictor's half alone share features
             type(engine.first).__name__,
         ]
-        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode("ascii")).hexdigest()[:32] + ".npy"
+        name = sha256(json.dumps(key, sort_keys=True).encode("ascii")).hexdigest()[:32] + ".npy"
         self.path = os.path.join(folder, name)
         if os.path.exists(self.path):
             self.hit = True
@@ -131,7 +131,7 @@ class FeatureCache:
 
 
 def file_sha256(path):
-    total = hashlib.sha256()
+    total = sha256()
     try:
         with open(path, "rb") as file:
             for piece in iter(lambda: file.read(1 << 20), b""):
