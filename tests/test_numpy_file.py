@@ -13,12 +13,16 @@ from fercompress_agent import Problem, engines
 from torch import nn
 
 from fercompress.compress.controls import Bottleneck, SmallDense
+from fercompress.config import Measure
 from fercompress.errors import InputError, ModelError
 from fercompress.export import bundle, numpy_file, onnx_file
 from fercompress.export.numpy_file import NumpyPredictor
 from fercompress.export.runtime import Runner, session
+from fercompress.measure.board import Board
+from fercompress.measure.channel import LocalChannel
+from fercompress.measure.session import MeasuredBundle, measure
 from fercompress.model.predictor import LstmPredictor
-from fercompress.records import Bundle, Preprocess
+from fercompress.records import Block, Bundle, Clips, Pass, Preprocess, Status
 from fercompress.tt.layers import TTLSTM
 from fercompress.tt.shape import TTShape, asymmetric, balanced
 
@@ -201,6 +205,23 @@ def test_a_bundle_names_an_engine_per_part_and_every_engine_gives_the_same_logit
         found.append(running.numbers(running.predict(running.from_bytes(running.to_bytes(joined)))))
     assert np.abs(np.array(found) - Runner(plain).logits(PIXELS)).max() < 1e-5
     assert np.abs(Runner(made).logits(PIXELS) - Runner(plain).logits(PIXELS)).max() < 1e-5
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime+numpy", "onnxruntime-c"])
+def test_a_session_measures_a_bundle_of_any_engine_that_its_target_lists(tmp_path: Path, engine: str) -> None:
+    made, frames = _bundle(tmp_path, engine), np.random.default_rng(2).integers(0, 256, (6, 4, 16, 16), dtype=np.uint8)
+    names = tuple(f"clip{place}" for place in range(6))
+    clips = Clips("tiny", frames, np.arange(6) % 3, ("a", "b", "c"), names, names, names, names, (0,) * 6, "tiny", simulated=True)
+    board = Board(name="odd", kind="local", engines=(engine,))
+    blocks: list[Block] = []
+    settings = Measure(rounds=1, block_clips=4, block_s=0.001, warmup_clips=0, passes=("accuracy", "latency", "memory"))
+    channel = LocalChannel(tmp_path / "target")
+    several = {"dense": [MeasuredBundle(made, 0, "f0", np.arange(6))]}
+    measure(several, clips, settings, board, channel, tmp_path / "work", done=(), record=blocks.append, progress=lambda _: None)
+    assert {block.status for block in blocks} == {Status.OK}
+    logits = next(block.logits for block in blocks if block.key.pass_ is Pass.ACCURACY)
+    assert logits is not None
+    assert np.abs(logits - Runner(made).logits(frames)).max() < 1e-5
 
 
 def test_a_bundle_for_an_engine_that_runs_none_is_refused(tmp_path: Path) -> None:

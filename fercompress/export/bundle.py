@@ -23,7 +23,7 @@ from fercompress.errors import BundleError, DiskFullError
 from fercompress.export import onnx_file
 from fercompress.export.onnx_build import OPSET
 from fercompress.export.onnx_lstm import plan_of
-from fercompress.export.part import Part, Rewrite, engines_of, features_of, suffix_of
+from fercompress.export.part import Part, Rewrite, engines_of, features_of
 from fercompress.records import Bundle, Preprocess, Size, UInt8, digest
 from fercompress.tt.lstm import TTLSTMLayer
 from fercompress.tt.weights import TTWeight
@@ -91,10 +91,7 @@ def write(
     extractor_model = onnx_file.extractor_model(extractor, inputs.preprocess.channels, inputs.size)
     first = Part.of(extractor_model, rewrites.get("extractor"))
     features = features_of(extractor_model)
-    if suffix_of(engine, "predictor") == "npz":
-        second = Part.numpy(predictor, inputs.frames, features, predictor_bits)
-    else:
-        second = Part.of(onnx_file.predictor_model(predictor, inputs.frames, features), rewrites.get("predictor"))
+    second = Part.predictor(predictor, inputs.frames, features, rewrites.get("predictor"), engine, predictor_bits)
     parts = {"extractor": first, "predictor": second}
     size = _size(parts, predictor, dense)
     shapes = {
@@ -171,9 +168,9 @@ def load(folder: Path) -> Bundle:
     return Bundle(folder, hashlib.sha256(content).hexdigest(), variant, engine, manifest, size)
 
 
-def predictor_bytes(predictor: nn.Module, frames: int, features: int, rewrite: Rewrite | None) -> int:
+def predictor_bytes(predictor: nn.Module, frames: int, features: int, rewrite: Rewrite | None, engine: str = ENGINE, bits: int = 32) -> int:
     """Bytes of the file that `write` would make of a predictor."""
-    return len(Part.of(onnx_file.predictor_model(predictor, frames, features), rewrite).content)
+    return len(Part.predictor(predictor, frames, features, rewrite, engine, bits).content)
 
 
 def extractor_bytes(extractor: nn.Module, channels: int, size: int, rewrite: Rewrite | None) -> int:

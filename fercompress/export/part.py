@@ -49,6 +49,13 @@ class Part:
         return cls("onnx", content, *numbers, onnx_file.graph_sha256(counted), _onnx_run(content))
 
     @classmethod
+    def predictor(cls, predictor: nn.Module, frames: int, features: int, rewrite: Rewrite | None, engine: str, bits: int) -> Part:
+        """In the form that the engine runs; a graph is rounded by `rewrite`, numpy's file to `bits`."""
+        if SUFFIXES["predictor"][engines_of(engine)["predictor"]] == "npz":
+            return cls.numpy(predictor, frames, features, bits)
+        return cls.of(onnx_file.predictor_model(predictor, frames, features), rewrite)
+
+    @classmethod
     def numpy(cls, predictor: nn.Module, frames: int, features: int, bits: int) -> Part:
         made = numpy_file.NumpyPredictor.of(predictor, frames, features, bits)
         graph_key = digest([str(module) for module in predictor.modules()], bits)
@@ -63,10 +70,6 @@ def engines_of(engine: str) -> dict[str, str]:
         if name not in SUFFIXES[part]:
             raise InputError(f"engine {engine!r}: no bundle is written for the {part} of {name!r} (known: {', '.join(SUFFIXES[part])})")
     return named
-
-
-def suffix_of(engine: str, part: str) -> str:
-    return SUFFIXES[part][engines_of(engine)[part]]
 
 
 def features_of(extractor_model: onnx.ModelProto) -> int:
