@@ -40,7 +40,10 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Desk:
-    """What all that is made from one teacher has in common; name: " (seed 1, fold 2)", as far as there is a choice."""
+    """What all that is made from one teacher has in common.
+
+    name: " (seed 1, fold 2)", as far as there is a choice; engine: that the bundles are made for
+    """
 
     workspace: Workspace
     study: config.Study
@@ -48,6 +51,7 @@ class Desk:
     teacher: Teacher
     tell: Reporter
     name: str
+    engine: str = "onnxruntime"
 
     @functools.cached_property
     def class_weights(self) -> Tensor | None:

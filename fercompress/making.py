@@ -64,10 +64,15 @@ def step_s(study: config.Study) -> tuple[float, float]:
 
 
 class Maker:
-    """Makes teachers and bundles in a workspace; each method is idempotent."""
+    """Makes teachers and bundles in a workspace; each method is idempotent.
 
-    def __init__(self, workspace: Workspace, study: config.Study, clips: Clips, folds: list[Fold], tell: Reporter) -> None:
-        self.workspace, self.study, self.clips, self.folds, self.tell = workspace, study, clips, folds, tell
+    engine: that bundles are made for, "a" or "a+b" (a's extractor, b's predictor)
+    """
+
+    def __init__(
+        self, workspace: Workspace, study: config.Study, clips: Clips, folds: list[Fold], tell: Reporter, engine: str = "onnxruntime"
+    ) -> None:
+        self.workspace, self.study, self.clips, self.folds, self.tell, self.engine = workspace, study, clips, folds, tell, engine
 
     def cells(self) -> Iterator[tuple[int, Fold]]:
         for seed in self.study.seeds:
@@ -114,7 +119,7 @@ class Maker:
     def bundles(self, seed: int, fold: Fold) -> dict[str, Made]:
         """Every variant's bundle of one seed and fold, in the study's order."""
         teacher = self.teacher(seed, fold)
-        bench = Workbench(Desk(self.workspace, self.study, self.clips, teacher, self.tell, self.name(seed, fold)))
+        bench = Workbench(Desk(self.workspace, self.study, self.clips, teacher, self.tell, self.name(seed, fold), self.engine))
         made: dict[str, Made] = {}
         # A control that is as large as another variant comes after it.
         for variant in sorted(self.study.variants, key=lambda variant: config.bytes_of(variant) is not None):

@@ -192,7 +192,7 @@ class Block:
     latency pass: extractor_ns (the clip's T frames one by one, summed), predictor_ns, clip_ns: one int per timed clip, in call order;
         frame_ns: T ints per clip, flattened
     accuracy pass: logits float32 (N, classes) and clip_index int64 (N,), rows of the `Clips`
-    memory pass: memory_bytes: {"interpreter", "runtime", "model", "peak"} -> VmHWM after that step
+    memory pass: memory_bytes: {"interpreter", "runtime", "model", "peak"} -> VmHWM after that step; "inference_peak" where it can be told apart
     power pass: power: {"power_w", ...} or empty with `reason`
     facts: the agent's and host's facts (engine version, cpu, load before, clocks, temperature, start and end UTC)
     """

@@ -16,6 +16,7 @@ from torch.nn import functional
 from fercompress import config
 from fercompress.compress import distill, pruning, quantize, recipe
 from fercompress.export import bundle, onnx_file, onnx_pack
+from fercompress.export.part import Rewrite
 from fercompress.extraction import Desk, Extraction, RoundedExtractor
 from fercompress.model import inference, optimise, train
 from fercompress.model.zoo import Network
@@ -60,10 +61,11 @@ class Workbench:
         structure = [step.model_dump() for step in recipe.predictor_steps(variant)]
         if like is not None:  # rounding decides how many units the bytes allow
             structure += [step.model_dump() for step in recipe.quantize_steps(variant)]
+            structure.append({"engine": desk.engine})
         settings = desk.study.fine_tune.model_dump() if structure else None
         trained_key = digest("variant", extraction.key, structure, settings, wanted_bytes)
         bundle_key = digest(
-            "bundle", bundle.GENERATION, trained_key, variant.model_dump(), desk.study.fine_tune.model_dump(), quantize.this_cpu_bits()
+            "bundle", bundle.GENERATION, desk.engine, trained_key, variant.model_dump(), desk.study.fine_tune.model_dump(), quantize.this_cpu_bits()
         )
         index = desk.workspace.work("bundle", bundle_key).with_suffix(".json")
         found = desk.workspace.load_json(index)
@@ -196,8 +198,9 @@ class Workbench:
 
     def _export(self, variant: config.Variant, extraction: Extraction, predictor: nn.Module, way: str) -> Bundle:
         desk, teacher = self.desk, self.desk.teacher
-        rewrites: dict[str, bundle.Rewrite] = {}
+        rewrites: dict[str, Rewrite] = {}
         rounded: RoundedExtractor | None = None
+        predictor_bits = 32
         for wish in recipe.quantize_steps(variant):
             if wish.part == "extractor":
                 rounded = extraction.rounded(wish)
@@ -205,6 +208,7 @@ class Workbench:
             else:
                 predictor = quantize.rounded_cores(predictor, quantize.this_cpu_bits(), wish.bits)
                 rewrites["predictor"] = _predictor_rewrite(wish)
+                predictor_bits = wish.bits
         extractor = extraction.extractor if rounded is None else rounded.extractor
         if extraction.step is not None:
             way = f"low-rank convolutions trained to the teacher's features; predictor: {way}"
@@ -216,7 +220,7 @@ class Workbench:
             return bundle.write(
                 desk.workspace.bundles, variant.name, extractor, predictor, self._inputs, self._dense,
                 desk.clips.frames[teacher.fold.validation[:SAMPLE_CLIPS]],
-                recipe=[step.model_dump() for step in variant.recipe], way=way, rewrites=rewrites,
+                recipe=[step.model_dump() for step in variant.recipe], way=way, rewrites=rewrites, engine=desk.engine, predictor_bits=predictor_bits,
                 checks={
                     "pruning_free": pruning.check((teacher.network.extractor, teacher.network.predictor), (extractor, predictor), graphs),
                     "rounding": {} if rounded is None else rounded.report,
@@ -230,11 +234,12 @@ class Workbench:
 
     def _predictor_bytes(self, predictor: nn.Module, wishes: tuple[config.Quantize, ...], extraction: Extraction) -> int:
         channels, height, width = extraction.feature_map
-        rewrite = next((_predictor_rewrite(wish) for wish in wishes if wish.part == "predictor"), None)
-        return bundle.predictor_bytes(predictor, self._inputs.frames, channels * height * width, rewrite)
+        wish = next((wish for wish in wishes if wish.part == "predictor"), None)
+        rewrite, bits = (None, 32) if wish is None else (_predictor_rewrite(wish), wish.bits)
+        return bundle.predictor_bytes(predictor, self._inputs.frames, channels * height * width, rewrite, self.desk.engine, bits)
 
 
-def _predictor_rewrite(wish: config.Quantize) -> bundle.Rewrite:
+def _predictor_rewrite(wish: config.Quantize) -> Rewrite:
     """A dense LSTM's operator to int8, then every other large matrix (the head's, a bottleneck's) to the wished bits."""
     operator = quantize.predictor_rewrite(quantize.this_cpu_bits())
     return lambda model: onnx_pack.matrices_packed(operator(model), wish.bits)

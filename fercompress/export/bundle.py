@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,18 @@ import torch
 from torch import nn
 
 from fercompress.errors import BundleError, DiskFullError
-from fercompress.export import onnx_file, packing, runtime
+from fercompress.export import onnx_file
 from fercompress.export.onnx_build import OPSET
 from fercompress.export.onnx_lstm import plan_of
+from fercompress.export.part import Part, Rewrite, engines_of, features_of
 from fercompress.records import Bundle, Preprocess, Size, UInt8, digest
 from fercompress.tt.lstm import TTLSTMLayer
 from fercompress.tt.weights import TTWeight
 
 SCHEMA = 1
-GENERATION = 2  # raised whenever the same networks would be written as other files: bundles of an older run are then made again
+GENERATION = 3  # raised whenever the same networks would be written as other files: bundles of an older run are then made again
 ENGINE = "onnxruntime"
 MANIFEST = "manifest.json"
-Rewrite = Callable[[onnx.ModelProto], onnx.ModelProto]
 
 
 @dataclass(frozen=True)
@@ -42,22 +42,6 @@ class Inputs:
     frames: int
     size: int
     classes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One graph of a bundle, ready to be written; what is counted is `model`, what is stored its packed form."""
-
-    model: onnx.ModelProto
-    content: bytes
-
-    @classmethod
-    def of(cls, model: onnx.ModelProto, rewrite: Rewrite | None) -> Part:
-        if rewrite is None:
-            return cls(model, model.SerializeToString(deterministic=True))
-        rounded = rewrite(model)
-        stored = onnx_file.tidy(packing.packed(rounded))
-        return cls(onnx_file.tidy(rounded), stored.SerializeToString(deterministic=True))
 
 
 @dataclass(frozen=True)
@@ -89,18 +73,25 @@ def write(
     way: str,
     rewrites: Mapping[str, Rewrite] | None = None,
     checks: Mapping[str, Any] | None = None,
+    engine: str = ENGINE,
+    predictor_bits: int = 32,
 ) -> Bundle:
     """Export both networks, compare them with torch, and write a new folder below root; the same content is written once.
 
     clips: uint8 (n, T, size, size), real ones: the largest differences of features and logits between torch and the engine stand in the manifest
     recipe: the variant's steps as JSON-able tables; rewrites: per "extractor" / "predictor" what rounds the exported graph
     checks: JSON-able, what was checked of the networks before export
-    raises: BundleError if root cannot be written, DiskFullError, ModelError for a network that cannot be exported
+    engine: that is to run it: "a", or "a+b" for a's extractor and b's predictor, see `engines_of`
+    predictor_bits: of large matrices that no tensor train stores, where numpy runs the predictor (a rewrite rounds them in a graph)
+    raises: InputError for an engine that runs no such bundle, BundleError if root cannot be written, DiskFullError, ModelError for a network
+    that cannot be exported
     """
     rewrites = rewrites or {}
-    first = Part.of(onnx_file.extractor_model(extractor, inputs.preprocess.channels, inputs.size), rewrites.get("extractor"))
-    features = features_of(first.model)
-    second = Part.of(onnx_file.predictor_model(predictor, inputs.frames, features), rewrites.get("predictor"))
+    engines = engines_of(engine)
+    extractor_model = onnx_file.extractor_model(extractor, inputs.preprocess.channels, inputs.size)
+    first = Part.of(extractor_model, rewrites.get("extractor"))
+    features = features_of(extractor_model)
+    second = Part.predictor(predictor, inputs.frames, features, rewrites.get("predictor"), engine, predictor_bits)
     parts = {"extractor": first, "predictor": second}
     size = _size(parts, predictor, dense)
     shapes = {
@@ -110,11 +101,13 @@ def write(
     manifest: dict[str, Any] = {
         "schema": SCHEMA,
         "variant": variant,
-        "engine": ENGINE,
-        "graph_key": digest(ENGINE, list(recipe), shapes, [onnx_file.graph_sha256(part.model) for part in parts.values()]),
+        "engine": engine,
+        "graph_key": digest(engine, list(recipe), shapes, [part.graph_key for part in parts.values()]),
         "recipe": list(recipe),
         "way": way,
-        "files": {f"{name}.onnx": {"sha256": hashlib.sha256(part.content).hexdigest(), "bytes": len(part.content)} for name, part in parts.items()},
+        "files": {
+            f"{name}.{part.suffix}": {"sha256": hashlib.sha256(part.content).hexdigest(), "bytes": len(part.content)} for name, part in parts.items()
+        },
         "preprocess": asdict(inputs.preprocess),
         "frames": inputs.frames,
         "size_px": inputs.size,
@@ -132,15 +125,16 @@ def write(
     }
     for name, (source, target) in shapes.items():
         manifest[name] = {
-            "file": f"{name}.onnx",
+            "file": f"{name}.{parts[name].suffix}",
+            "engine": engines[name],
             "input": {"name": source[0], "shape": source[1], "dtype": "float32"},
             "output": {"name": target[0], "shape": target[1], "dtype": "float32"},
         }
     content = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
     sha256 = hashlib.sha256(content).hexdigest()
     folder = root / f"{variant}-{sha256[:12]}"
-    _write_once(folder, {**{f"{name}.onnx": part.content for name, part in parts.items()}, MANIFEST: content})
-    return Bundle(folder, sha256, variant, ENGINE, manifest, size)
+    _write_once(folder, {**{f"{name}.{part.suffix}": part.content for name, part in parts.items()}, MANIFEST: content})
+    return Bundle(folder, sha256, variant, engine, manifest, size)
 
 
 def load(folder: Path) -> Bundle:
@@ -149,7 +143,9 @@ def load(folder: Path) -> Bundle:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror}); a bundle is a folder with {MANIFEST} and two .onnx files") from error
+        raise BundleError(
+            f"{path}: cannot be read ({error.strerror}); a bundle is a folder with {MANIFEST} and the two files that it names"
+        ) from error
     try:
         manifest = json.loads(content)
         schema, files = manifest["schema"], manifest["files"]
@@ -172,9 +168,9 @@ def load(folder: Path) -> Bundle:
     return Bundle(folder, hashlib.sha256(content).hexdigest(), variant, engine, manifest, size)
 
 
-def predictor_bytes(predictor: nn.Module, frames: int, features: int, rewrite: Rewrite | None) -> int:
+def predictor_bytes(predictor: nn.Module, frames: int, features: int, rewrite: Rewrite | None, engine: str = ENGINE, bits: int = 32) -> int:
     """Bytes of the file that `write` would make of a predictor."""
-    return len(Part.of(onnx_file.predictor_model(predictor, frames, features), rewrite).content)
+    return len(Part.predictor(predictor, frames, features, rewrite, engine, bits).content)
 
 
 def extractor_bytes(extractor: nn.Module, channels: int, size: int, rewrite: Rewrite | None) -> int:
@@ -182,21 +178,16 @@ def extractor_bytes(extractor: nn.Module, channels: int, size: int, rewrite: Rew
     return len(Part.of(onnx_file.extractor_model(extractor, channels, size), rewrite).content)
 
 
-def features_of(extractor_model: onnx.ModelProto) -> int:
-    """D, from the shape of an exported extractor's output."""
-    return int(extractor_model.graph.output[0].type.tensor_type.shape.dim[1].dim_value)
-
-
 def _size(parts: Mapping[str, Part], predictor: nn.Module, dense: DenseSize) -> Size:
     trains = [module for module in predictor.modules() if isinstance(module, TTWeight)]
-    extractor_numbers = onnx_file.stored_numbers(parts["extractor"].model)
+    extractor_numbers = parts["extractor"].numbers
     return Size(
         params_tt=sum(train.stored_numbers for train in trains),
         params_tt_dense=sum(train.shape.rows * train.shape.columns for train in trains),
-        params_lstm=onnx_file.lstm_numbers(parts["predictor"].model),
+        params_lstm=parts["predictor"].lstm_numbers,
         params_lstm_dense=dense.params_lstm,
         params_extractor=extractor_numbers,
-        params_model=extractor_numbers + onnx_file.stored_numbers(parts["predictor"].model),
+        params_model=extractor_numbers + parts["predictor"].numbers,
         params_model_dense=dense.params_model,
         bytes_extractor=len(parts["extractor"].content),
         bytes_predictor=len(parts["predictor"].content),
@@ -214,16 +205,15 @@ def _execution(layer: TTLSTMLayer, frames: int) -> dict[str, Any]:
 def _agreement(parts: Mapping[str, Part], extractor: nn.Module, predictor: nn.Module, inputs: Inputs, clips: UInt8) -> dict[str, Any]:
     """Largest absolute differences between torch and the engine; the predictor is compared on torch's features, so that the parts are told apart."""
     pixels = inputs.preprocess(clips)
-    engine = {name: runtime.session(part.content) for name, part in parts.items()}
     extractor_worst, predictor_worst = 0.0, 0.0
     with torch.no_grad():
         for clip in pixels:
             maps = extractor.eval()(torch.from_numpy(clip).clone())  # torch's memory is aligned: the last digits depend on it
             features = maps.permute(0, 2, 3, 1).flatten(1)
-            found = np.concatenate([engine["extractor"].run(None, {"frame": frame[None]})[0] for frame in clip])
+            found = np.concatenate([parts["extractor"].run(frame[None]) for frame in clip])
             extractor_worst = max(extractor_worst, float(np.abs(found - features.numpy()).max()))
             logits = predictor.eval()(features[None]).numpy()
-            found = engine["predictor"].run(None, {"features": features[None].numpy()})[0]
+            found = parts["predictor"].run(features[None].numpy())
             predictor_worst = max(predictor_worst, float(np.abs(found - logits).max()))
     # Two digits say it all, and equal weights keep giving equal manifests.
     return {"extractor_max_abs": float(f"{extractor_worst:.1e}"), "predictor_max_abs": float(f"{predictor_worst:.1e}"), "clips": len(clips)}

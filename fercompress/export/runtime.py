@@ -7,8 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import onnxruntime
+from fercompress_agent.engine_numpy import Numpy
 
-from fercompress.errors import BundleError
+from fercompress.errors import BundleError, ModelError
+from fercompress.export import numpy_file
 from fercompress.export.session import session
 from fercompress.export.streaming import STATE, streaming
 from fercompress.records import Bundle, Float32, Preprocess, UInt8
@@ -23,7 +25,15 @@ class Runner:
         self.bundle = bundle
         manifest = bundle.manifest
         self._preprocess = Preprocess(**manifest["preprocess"])
-        self._extractor, self._predictor = (session((bundle.folder / manifest[part]["file"]).read_bytes()) for part in ("extractor", "predictor"))
+        self._extractor = session((bundle.folder / manifest["extractor"]["file"]).read_bytes())
+        content = (bundle.folder / manifest["predictor"]["file"]).read_bytes()
+        self._numpy: Numpy | None = None
+        if manifest["predictor"]["file"].endswith(".npz"):
+            engine = self._numpy = numpy_file.engine_of(content, *manifest["predictor"]["input"]["shape"][1:])
+            self._predict: Callable[[Float32], Float32] = lambda features: engine.predict(features)[None]
+        else:
+            predictor = session(content)
+            self._predict = lambda features: predictor.run(None, {"features": features})[0]
 
     def logits(self, frames: UInt8) -> Float32:
         """frames: uint8 (N, T, H, W); returns float32 (N, classes). raises: BundleError for other shapes than the bundle was made for"""
@@ -35,7 +45,7 @@ class Runner:
         for clip in frames:
             pixels = self._preprocess(clip)
             features = np.concatenate([self._extractor.run(None, {"frame": frame[None]})[0] for frame in pixels])
-            results.append(self._predictor.run(None, {"features": features[None]})[0])
+            results.append(self._predict(features[None]))
         return np.concatenate(results)
 
     def predict(self, frames: UInt8) -> Float32:
@@ -46,6 +56,8 @@ class Runner:
         """Frames one by one instead of clips, at one step's cost each. raises: ModelError if the predictor cannot be run step by step"""
         manifest = self.bundle.manifest
         height, width = manifest["extractor"]["input"]["shape"][2:]
+        if self._numpy is not None:
+            raise ModelError(f"{self.bundle.variant}: a bundle for numpy is not streamed here; load the one for onnxruntime")
         predictor = streaming(onnx.load(self.bundle.folder / manifest["predictor"]["file"]))
         extractor = self._extractor
         return Stream(lambda frame: extractor.run(None, {"frame": frame})[0], predictor, self._preprocess, (height, width))

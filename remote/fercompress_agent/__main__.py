@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-from fercompress_agent import SCHEMA, Problem, facts, jobs, sensors
+from fercompress_agent import SCHEMA, Problem, facts, governor, jobs, sensors
 
 EXIT_FAILED = 3
 EXIT_DISK_FULL = 4
@@ -26,23 +26,18 @@ def main(arguments=None):
         job = json.load(file)
     end_with(job.get("deadline_s"), os.environ.get(HOST_PID))
     result = {"schema": SCHEMA, "nonce": job.get("nonce", ""), "ok": True, "reason": ""}
-    began = facts.at_start(job)
+    sysfs = str(job.get("sysfs", "/sys"))
+    asked = governor.Asked(job.get("governor"), sysfs)
     try:
-        if job.get("schema") != SCHEMA:
-            raise Problem("job file of schema {}, this agent knows {}: the host must send its own agent".format(job.get("schema"), SCHEMA))
-        result.update(jobs.run(job, interpreter_bytes))
-        code = 0
-    except Problem as problem:
-        result.update(ok=False, reason=str(problem))
-        code = EXIT_FAILED
-    except MemoryError:
-        result.update(ok=False, reason="out of memory on the target")
-        code = EXIT_FAILED
+        began = dict(facts.at_start(job), **asked.facts())
+        code = _done(job, result, interpreter_bytes)
+        result["facts"] = dict(began, **dict(result.get("facts", {}), **facts.at_end(sysfs)))
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         return _disk_full(error)
-    result["facts"] = dict(began, **dict(result.get("facts", {}), **facts.at_end(str(job.get("sysfs", "/sys")))))
+    finally:
+        asked.restore()
     try:
         write_json(str(job["result"]), result)
     except OSError as error:
@@ -50,6 +45,20 @@ def main(arguments=None):
             raise
         return _disk_full(error)
     return code
+
+
+def _done(job, result, interpreter_bytes):
+    """Do the job, its answer into `result`; returns the exit code."""
+    try:
+        if job.get("schema") != SCHEMA:
+            raise Problem("job file of schema {}, this agent knows {}: the host must send its own agent".format(job.get("schema"), SCHEMA))
+        result.update(jobs.run(job, interpreter_bytes))
+        return 0
+    except Problem as problem:
+        result.update(ok=False, reason=str(problem))
+    except MemoryError:
+        result.update(ok=False, reason="out of memory on the target")
+    return EXIT_FAILED
 
 
 def write_json(path, value):

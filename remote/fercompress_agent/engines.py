@@ -1,94 +1,35 @@
-"""What runs a bundle: one class per runtime, listed in `ENGINES`.
+"""What runs a bundle: one class per runtime, listed in `ENGINES`; a job's engine is one of them, or "a+b": a's extractor and b's predictor.
 
-An engine has, in the order of use:
-    Engine(threads)
-    start(): import the runtime; raises Problem where it is missing
-    versions() -> {"numpy": "1.26.4", ...}
-    load(folder, manifest): make the models ready
+A class has one half or both, as its `parts` say. Both halves have
+    parts, modules (what must be importable), language ("array": see `Arrays`; halves of one language can be paired)
+    Class(threads); start(): import the runtime, raises Problem where it is missing; versions() -> {"numpy": "1.26.4", ...}
+The extractor's half has, in the order of use:
+    load_extractor(folder, manifest)
     frames(pixels, shape) -> T extractor inputs; pixels: one clip's bytes, uint8 (T, H, W) = shape
-    extract(frame) -> features; join(T features) -> predictor input; predict(joined) -> logits
-    numbers(logits) -> list of float, one per class
-    to_bytes(joined) / from_bytes(bytes) -> joined, float32 little-endian (T, D)
+    extract(frame) -> features; join(T features) -> predictor input; to_bytes(joined) -> float32 little-endian (T, D)
+The predictor's half:
+    load_predictor(folder, manifest)
+    from_bytes(bytes) -> joined; predict(joined) -> logits; numbers(logits) -> list of float, one per class
+    optional: streams: whether the loaded predictor can run step by step; state() -> that before the first frame;
+        step(features of one frame, state) -> logits, the next state
 """
 
 import importlib.util
-import os
 
 from fercompress_agent import Problem
+from fercompress_agent.engine_numpy import Numpy
+from fercompress_agent.engine_onnxruntime import OnnxRuntime
+from fercompress_agent.engine_onnxruntime_c import OnnxRuntimeC
 
-
-class OnnxRuntime:
-    """Both graphs in onnxruntime on the CPU: sequential, `threads` intra-op threads, everything else as the runtime ships."""
-
-    modules = ("numpy", "onnxruntime")
-
-    def __init__(self, threads):
-        self.threads = threads
-        self.numpy = self.runtime = None
-
-    def start(self):
-        for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ[pool] = str(self.threads)  # numpy starts its pool when it is imported
-        try:
-            import numpy
-            import onnxruntime
-        except ImportError as error:
-            raise Problem("the target's Python cannot import what the onnxruntime engine needs ({}): pip install numpy onnxruntime".format(error))
-        self.numpy, self.runtime = numpy, onnxruntime
-
-    def versions(self):
-        return {"numpy": self.numpy.__version__, "onnxruntime": self.runtime.__version__}
-
-    def load(self, folder, manifest):
-        self.preprocess = manifest["preprocess"]
-        self.extractor, self.frame_name, self.feature_names = self._session(folder, manifest["extractor"])
-        self.predictor, self.features_name, self.logit_names = self._session(folder, manifest["predictor"])
-        self.joined_shape = tuple(manifest["predictor"]["input"]["shape"])
-
-    def _session(self, folder, part):
-        options = self.runtime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = self.runtime.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 3
-        # Spinning is the runtime's default and what a user gets; with one thread there is nothing to wait for.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if self.threads > 1 else "0")
-        session = self.runtime.InferenceSession(os.path.join(folder, part["file"]), options, providers=["CPUExecutionProvider"])
-        return session, part["input"]["name"], [part["output"]["name"]]
-
-    def frames(self, pixels, shape):
-        """The same arithmetic, in float32, as the host's records.Preprocess."""
-        numpy = self.numpy
-        frames = numpy.frombuffer(pixels, numpy.uint8).reshape(shape).astype(numpy.float32) / numpy.float32(255)
-        planes = [(frames - numpy.float32(self.preprocess["mean"])) / numpy.float32(self.preprocess["std"])]
-        if self.preprocess["difference"]:
-            planes.append((frames - frames[:1]) / numpy.float32(self.preprocess["std"]))
-        clip = numpy.stack(planes, axis=1)
-        return [clip[t : t + 1] for t in range(len(clip))]
-
-    def extract(self, frame):
-        return self.extractor.run(self.feature_names, {self.frame_name: frame})[0]
-
-    def join(self, features):
-        return self.numpy.stack(features, axis=1)
-
-    def predict(self, joined):
-        return self.predictor.run(self.logit_names, {self.features_name: joined})[0]
-
-    def numbers(self, logits):
-        return [float(value) for value in logits.ravel()]
-
-    def to_bytes(self, joined):
-        return joined.astype("<f4").tobytes()
-
-    def from_bytes(self, data):
-        return self.numpy.frombuffer(data, "<f4").reshape(self.joined_shape)
+BOTH = ("extractor", "predictor")
 
 
 class Null:
     """No model at all: what it measures is the cost of the timing loop itself, and it needs no numpy."""
 
+    parts = BOTH
     modules = ()
+    language = "nothing"
 
     def __init__(self, threads):
         self.threads = threads
@@ -99,7 +40,10 @@ class Null:
     def versions(self):
         return {}
 
-    def load(self, folder, manifest):
+    def load_extractor(self, folder, manifest):
+        pass
+
+    def load_predictor(self, folder, manifest):
         self.logits = [float(index + 1) for index in range(len(manifest["classes"]))]
 
     def frames(self, pixels, shape):
@@ -125,9 +69,106 @@ class Null:
         return data
 
 
-ENGINES = {"onnxruntime": OnnxRuntime, "null": Null}
+class Stored:
+    """No extractor: a clip's features were computed elsewhere and are read from the job's features file."""
+
+    parts = ("extractor",)
+    modules = ()
+    language = "bytes"  # what every predictor's half makes its input from
+
+    def __init__(self, threads):
+        self.threads = threads
+
+    def start(self):
+        pass
+
+    def versions(self):
+        return {}
+
+    def load_extractor(self, folder, manifest):
+        pass
+
+    def frames(self, pixels, shape):
+        return [pixels]
+
+    def extract(self, frame):
+        return frame
+
+    def join(self, features):
+        return features[0]
+
+    def to_bytes(self, joined):
+        return joined
+
+
+class Engine:
+    """An extractor's and a predictor's half as one; where a class has both, they are one object.
+
+    The halves' methods are this object's own attributes, so that a timed call costs nothing more.
+    """
+
+    def __init__(self, name, extractor, predictor):
+        self.name = name
+        self.halves = [extractor] if extractor is predictor else [extractor, predictor]
+        self.first, self.second = extractor, predictor
+        self.stored = extractor.language == "bytes"
+        self.answers = extractor.language != "nothing"  # whether there is a model behind the logits
+        self.frames, self.extract, self.join, self.to_bytes = extractor.frames, extractor.extract, extractor.join, extractor.to_bytes
+        self.predict, self.numbers, self.from_bytes = predictor.predict, predictor.numbers, predictor.from_bytes
+        if self.stored:
+            self.join = self._from_stored
+
+    def _from_stored(self, features):
+        return self.second.from_bytes(features[0])
+
+    def start(self):
+        for half in self.halves:
+            half.start()
+
+    def versions(self):
+        found = {}
+        for half in self.halves:
+            found.update(half.versions())
+        return found
+
+    def load(self, folder, manifest):
+        self.first.load_extractor(folder, manifest)
+        self.second.load_predictor(folder, manifest)
+
+    @property
+    def streams(self):
+        return not self.stored and getattr(self.second, "streams", False)
+
+
+ENGINES = {"onnxruntime": OnnxRuntime, "onnxruntime-c": OnnxRuntimeC, "numpy": Numpy, "stored": Stored, "null": Null}
+
+
+def make(name, threads):
+    """A job's engine, not started yet. raises: Problem"""
+    one, plus, other = name.partition("+")
+    for half in (one, other) if plus else (one,):
+        if half not in ENGINES:
+            raise Problem("no engine named {!r}, this agent has {}".format(half, ", ".join(sorted(ENGINES))))
+    if not fits(one, other or one):
+        raise Problem("engine {!r}: {}".format(name, _misfit(one, other or one)))
+    extractor = ENGINES[one](threads)
+    return Engine(name, extractor, ENGINES[other](threads) if other not in ("", one) else extractor)
+
+
+def fits(one, other):
+    """Whether an extractor's half and a predictor's half, by their names, can work together."""
+    first, second = ENGINES[one], ENGINES[other]
+    return "extractor" in first.parts and "predictor" in second.parts and (first.language == second.language or first.language == "bytes")
+
+
+def _misfit(one, other):
+    for name, part in ((one, "extractor"), (other, "predictor")):
+        if part not in ENGINES[name].parts:
+            return "{} runs no {}: name a pair, as in onnxruntime+numpy".format(name, part)
+    return "what {} gives as features, {} cannot read".format(one, other)
 
 
 def missing(name):
-    """The modules that an engine needs and this Python does not have, without importing any."""
-    return [module for module in ENGINES[name].modules if importlib.util.find_spec(module) is None]
+    """The modules that an engine's class needs and this Python does not have, without importing any."""
+    lost = [module for module in ENGINES[name].modules if importlib.util.find_spec(module) is None]
+    return lost or getattr(ENGINES[name], "lacking", list)()

@@ -34,7 +34,13 @@ def at_end(sysfs):
 
 def conditions(when, sysfs):
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {"clocks_" + when: sensors.clocks(sysfs), "temperature_mc_" + when: sensors.temperatures(sysfs), "loadavg_" + when: load}
+    return {
+        "clocks_" + when: sensors.clocks(sysfs),
+        "devices_" + when: sensors.devices(sysfs),
+        "temperature_mc_" + when: sensors.temperatures(sysfs),
+        "cooling_" + when: sensors.cooling(sysfs),
+        "loadavg_" + when: load,
+    }
 
 
 def cpu_model(cpuinfo="/proc/cpuinfo"):

@@ -1,10 +1,10 @@
 """What a job works on: the bundle, the clips and the cached features, each checked before it is used."""
 
-import hashlib
 import json
 import os
 
 from fercompress_agent import Problem, npyfile
+from fercompress_agent.sha256 import sha256
 
 
 class Bundle:
@@ -14,7 +14,7 @@ class Bundle:
         self.folder = str(job["bundle"])
         path = os.path.join(self.folder, "manifest.json")
         text = _read(path)
-        if hashlib.sha256(text).hexdigest() != job["bundle_sha256"]:
+        if sha256(text).hexdigest() != job["bundle_sha256"]:
             raise Problem("{}: the manifest is not the one that was sent (sha256 differs); export the bundle again".format(path))
         self.manifest = json.loads(text.decode("utf-8"))
         for name, told in sorted(self.manifest["files"].items()):
@@ -45,6 +45,36 @@ class Clips:
         return engine.frames(self.rows.row(row), self.rows.shape[1:])
 
 
+class Features:
+    """Features that were computed elsewhere, float32 (N, T, D), in the place of clips: one row per clip, checked against their sha256. raises: Problem"""
+
+    def __init__(self, job, bundle):
+        path = str(job.get("features_file") or "")
+        if not path:
+            raise Problem("the engine 'stored' needs a file with features: the job names none (features_file, features_sha256)")
+        if file_sha256(path) != job.get("features_sha256"):
+            raise Problem("{}: the features are not the ones that were sent (sha256 differs); measure again".format(path))
+        self.rows = npyfile.Rows(path)
+        wanted = tuple(bundle.manifest["predictor"]["input"]["shape"][1:])
+        if self.rows.dtype != "<f4" or self.rows.shape[1:] != wanted:
+            self.rows.close()
+            raise Problem("{}: features of {} do not fit the bundle's {}".format(path, self.rows.shape[1:], wanted))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.rows.close()
+
+    def frames(self, engine, row):
+        return engine.frames(self.rows.row(row), self.rows.shape[1:])
+
+
+def opened(job, bundle, engine):
+    """What the engine's extractor starts from: the job's clips, or its features."""
+    return Features(job, bundle) if engine.stored else Clips(job, bundle)
+
+
 class FeatureCache:
     """Features of all asked rows in one .npy file (rows, T, D): read where it is there, else written and renamed when complete.
 
@@ -55,7 +85,7 @@ class FeatureCache:
         self.hit = False
         self.reader = self.writer = None
         self.engine = engine
-        if not job.get("features"):
+        if not job.get("features") or engine.stored:
             return
         folder = str(job["features"])
         os.makedirs(folder, exist_ok=True)
@@ -65,10 +95,10 @@ class FeatureCache:
             bundle.manifest["preprocess"],
             job["clips_sha256"],
             job["rows"],
-            job["engine"],
-            engine.versions(),
+            engine.first.versions(),  # variants that differ in the predictor's half alone share features
+            type(engine.first).__name__,
         ]
-        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode("ascii")).hexdigest()[:32] + ".npy"
+        name = sha256(json.dumps(key, sort_keys=True).encode("ascii")).hexdigest()[:32] + ".npy"
         self.path = os.path.join(folder, name)
         if os.path.exists(self.path):
             self.hit = True
@@ -101,7 +131,7 @@ class FeatureCache:
 
 
 def file_sha256(path):
-    total = hashlib.sha256()
+    total = sha256()
     try:
         with open(path, "rb") as file:
             for piece in iter(lambda: file.read(1 << 20), b""):

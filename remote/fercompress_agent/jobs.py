@@ -2,7 +2,6 @@
 
 import math
 import os
-import shutil
 import time
 
 from fercompress_agent import Problem, engines, inputs, npyfile, sensors, timing
@@ -27,14 +26,20 @@ def _pin(cores):
 
 
 def probe(job, interpreter_bytes):
-    """What is there: which engines could start, and the machine's facts."""
+    """What is there: which engines and pairs of them could start, and the machine's facts."""
     missing = {name: engines.missing(name) for name in engines.ENGINES}
     versions = {}
     for name in sorted(engines.ENGINES):
         if not missing[name]:
-            engine = engines.ENGINES[name](1)
-            engine.start()
-            versions[name] = engine.versions()
+            half = engines.ENGINES[name](1)
+            try:
+                half.start()
+            except Problem as problem:  # it is installed, and broken: the others are no worse for it
+                missing[name] = [str(problem)]
+                continue
+            versions[name] = half.versions()
+    pairs = [(one, other) for one in versions for other in versions if one != other and engines.fits(one, other)]
+    versions.update({"{}+{}".format(*pair): dict(versions[pair[0]], **versions[pair[1]]) for pair in pairs})
     return {"engines": versions, "missing": {name: modules for name, modules in missing.items() if modules}}
 
 
@@ -47,7 +52,7 @@ def accuracy(job, interpreter_bytes):
     engine = _engine(job)
     engine.load(bundle.folder, bundle.manifest)
     logits = []
-    with inputs.Clips(job, bundle) as clips, inputs.FeatureCache(job, bundle, engine) as cache:
+    with inputs.opened(job, bundle, engine) as clips, inputs.FeatureCache(job, bundle, engine) as cache:
         for index, row in enumerate(job["rows"]):
             joined = cache.get(index)
             if joined is None:
@@ -55,10 +60,13 @@ def accuracy(job, interpreter_bytes):
                 cache.put(joined)
             logits.append(engine.numbers(engine.predict(joined)))
     _check_logits(logits, bundle)
+    if engine.answers and len(set(job["rows"])) > 1 and all(row == logits[0] for row in logits):
+        raise Problem("the model gave the same logits for all {} clips: it does not look at them on this target".format(len(logits)))
     part = str(job["logits"]) + ".part"
     npyfile.write_floats(part, logits)
     os.replace(part, str(job["logits"]))
-    return {"facts": {"engine": engine.versions(), "features": "read from the cache" if cache.hit else "computed"}}
+    features = "computed elsewhere" if engine.stored else "read from the cache" if cache.hit else "computed"
+    return {"facts": {"engine": engine.versions(), "features": features}}
 
 
 def latency(job, interpreter_bytes):
@@ -78,7 +86,12 @@ def latency(job, interpreter_bytes):
     noted.update(sensors.processor_share(before, sensors.processor_use()))
     _check_logits([engine.numbers(logits) for logits in times.logits], bundle)
     noted.update(engine=engine.versions(), load_ns=load_ns, first_clip_ns=first.clip_ns[0])
+    if engine.stored:
+        reason = "n/a: the features were computed elsewhere, so that neither the extractor nor a whole clip was timed"
+        return {"extractor_ns": [], "predictor_ns": times.predictor_ns, "clip_ns": [], "frame_ns": [], "reason": reason, "facts": noted}
+    stream_ns = timing.time_stream(engine, prepared, job.get("stream_clips", 0)) if engine.streams else []
     return {
+        "stream_ns": stream_ns,
         "extractor_ns": times.extractor_ns,
         "predictor_ns": times.predictor_ns,
         "clip_ns": times.clip_ns,
@@ -88,23 +101,32 @@ def latency(job, interpreter_bytes):
 
 
 def memory(job, interpreter_bytes):
-    """VmHWM after each step, in bytes; {} and a reason where the system does not tell."""
-    if interpreter_bytes is None:
-        return {"memory_bytes": {}, "reason": "n/a: /proc/self/status has no VmHWM on this system"}
-    steps = {"interpreter": interpreter_bytes}
+    """The most memory after each step, in bytes; {} and a reason where the system does not tell.
+
+    inference_peak: of the clips after the first alone, what was needed only to load being given back; where the kernel allows to ask for it
+    """
+    gauge = sensors.MemoryGauge(interpreter_bytes, str(job.get("proc", "/proc")))
+    if gauge.method is None:
+        return {"memory_bytes": {}, "reason": "n/a: this system has neither VmHWM in /proc/self/status nor Pss in /proc/self/smaps"}
+    steps = {"interpreter": gauge.peak_bytes()}
     bundle = inputs.Bundle(job)
     engine = _engine(job)
-    steps["runtime"] = sensors.high_water_bytes()
+    steps["runtime"] = gauge.peak_bytes()
     engine.load(bundle.folder, bundle.manifest)
-    steps["model"] = sensors.high_water_bytes()
+    steps["model"] = gauge.peak_bytes()
     logits = []
-    with inputs.Clips(job, bundle) as clips:
-        for row in job["rows"]:
+    with inputs.opened(job, bundle, engine) as clips:
+        for place, row in enumerate(job["rows"]):
             joined = engine.join([engine.extract(frame) for frame in clips.frames(engine, row)])
             logits.append(engine.numbers(engine.predict(joined)))
-    steps["peak"] = sensors.high_water_bytes()
+            gauge.sample()
+            if not place:
+                gauge.start_again()
+    if gauge.again and len(job["rows"]) > 1:
+        steps["inference_peak"] = gauge.since_bytes()
+    steps["peak"] = gauge.peak_bytes()
     _check_logits(logits, bundle)
-    return {"memory_bytes": steps, "facts": {"engine": engine.versions()}}
+    return {"memory_bytes": steps, "facts": {"engine": engine.versions(), "memory_method": gauge.method}}
 
 
 def power(job, interpreter_bytes):
@@ -140,6 +162,8 @@ def power(job, interpreter_bytes):
 
 def clean(job, interpreter_bytes):
     """Remove a folder that jobs filled; one that is not there is clean."""
+    import shutil  # with its compressors 0.7 MB, which no other job needs
+
     shutil.rmtree(str(job["folder"]), ignore_errors=True)
     return {}
 
@@ -149,14 +173,12 @@ JOBS = {"accuracy": accuracy, "clean": clean, "latency": latency, "memory": memo
 
 def _prepared(job, bundle, engine):
     """Every asked clip as the extractor's inputs, in memory."""
-    with inputs.Clips(job, bundle) as clips:
+    with inputs.opened(job, bundle, engine) as clips:
         return [clips.frames(engine, row) for row in job["rows"]]
 
 
 def _engine(job):
-    if job["engine"] not in engines.ENGINES:
-        raise Problem("no engine named {!r}, this agent has {}".format(job["engine"], ", ".join(sorted(engines.ENGINES))))
-    engine = engines.ENGINES[job["engine"]](job["threads"])
+    engine = engines.make(job["engine"], job["threads"])
     engine.start()
     return engine
 

@@ -30,6 +30,16 @@ def read_int(path):
         return None
 
 
+def write_text(path, text):
+    """returns: whether it could be written"""
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(text)
+    except OSError:
+        return False
+    return True
+
+
 def high_water_bytes(proc="/proc"):
     """VmHWM of this process, or None where the kernel does not tell.
 
@@ -39,6 +49,52 @@ def high_water_bytes(proc="/proc"):
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return None
+
+
+def pss_bytes(proc="/proc"):
+    """This process's memory now, pages that it shares counted in parts: summed here, since kernels before 4.14 have no smaps_rollup. Or None."""
+    told = [line.split()[1] for line in (read_text(os.path.join(proc, "self", "smaps")) or "").splitlines() if line.startswith("Pss:")]
+    return sum(int(kilobytes) for kilobytes in told) * 1024 if told else None
+
+
+class MemoryGauge:
+    """The most memory that this process held: VmHWM; where the kernel does not tell it, the largest Pss of the moments it was looked at.
+
+    method: which, in words; None where there is neither
+    again: whether `start_again` could set VmHWM back, so that `since_bytes` tells the most after it
+    """
+
+    def __init__(self, interpreter_bytes, proc="/proc"):
+        self.proc = proc
+        self.again = False
+        self.before = 0
+        self.kernel_tells = interpreter_bytes is not None and high_water_bytes(proc) is not None
+        if self.kernel_tells:
+            self.method = "VmHWM of /proc/self/status"
+            self.before = interpreter_bytes
+        else:
+            self.method = "largest Pss (/proc/self/smaps) after a step or clip: a shorter peak is not seen"
+            self.sample()
+            if not self.before:
+                self.method = None
+
+    def sample(self):
+        if not self.kernel_tells:
+            self.before = max(self.before, pss_bytes(self.proc) or 0)
+
+    def start_again(self):
+        """Set VmHWM back to what is held now, where that is allowed (Linux 4.0, one's own process)."""
+        if self.kernel_tells:
+            self.before = max(self.before, high_water_bytes(self.proc))
+            self.again = write_text(os.path.join(self.proc, "self", "clear_refs"), "5")
+
+    def since_bytes(self):
+        return high_water_bytes(self.proc)
+
+    def peak_bytes(self):
+        """Since the process began."""
+        self.sample()
+        return max(self.before, high_water_bytes(self.proc)) if self.kernel_tells else self.before
 
 
 def processor_use():
@@ -76,6 +132,29 @@ def temperatures(sysfs="/sys"):
         if value is not None:
             kind = read_text(os.path.join(folder, "type")) or ""
             found[(os.path.basename(folder) + " " + kind).strip()] = value
+    return found
+
+
+def cooling(sysfs="/sys"):
+    """{"cooling_device0 thermal-cpufreq-0": state} of the devices that tell; above 0 the kernel slows something down (or turns a fan)."""
+    found = {}
+    for folder in sorted(glob.glob(os.path.join(sysfs, "class/thermal/cooling_device[0-9]*"))):
+        state = read_int(os.path.join(folder, "cur_state"))
+        if state is not None:
+            found[(os.path.basename(folder) + " " + (read_text(os.path.join(folder, "type")) or "")).strip()] = state
+    return found
+
+
+def devices(sysfs="/sys"):
+    """{"dmc": {"governor", "hz", "max_hz"}}: the clocks of memory, GPU and the like (devfreq), of those that tell."""
+    found = {}
+    for folder in sorted(glob.glob(os.path.join(sysfs, "class/devfreq/*"))):
+        device = {
+            "governor": read_text(os.path.join(folder, "governor")),
+            "hz": read_int(os.path.join(folder, "cur_freq")),
+            "max_hz": read_int(os.path.join(folder, "max_freq")),
+        }
+        found[os.path.basename(folder)] = {key: value for key, value in device.items() if value is not None}
     return found
 
 

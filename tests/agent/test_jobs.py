@@ -10,7 +10,7 @@ import tempfile
 import unittest
 
 import agent_fixtures as fixtures
-from fercompress_agent import Problem, engines, facts, jobs, npyfile, sensors
+from fercompress_agent import Problem, engines, facts, governor, jobs, npyfile, sensors
 
 
 class Folder(unittest.TestCase):
@@ -58,6 +58,8 @@ class ProcessTest(Folder):
     def test_a_memory_job_tells_the_steps_apart_and_they_never_fall(self):
         _, result, _ = fixtures.run_agent(self.folder, fixtures.job(self.folder, "memory"))
         steps = [result["memory_bytes"][step] for step in ("interpreter", "runtime", "model", "peak")]
+        self.assertLessEqual(result["memory_bytes"].get("inference_peak", 0), steps[-1])
+        self.assertEqual(result["facts"]["memory_method"], "VmHWM of /proc/self/status")
         self.assertEqual(steps, sorted(steps))
         self.assertGreater(steps[0], 1 << 20)
 
@@ -161,6 +163,18 @@ class AnswerTest(Folder):
                 jobs.run(fixtures.job(self.folder, "latency", engine="stub"), 1 << 20)
             self.assertIn("not finite", str(caught.exception))
 
+    def test_a_model_that_answers_the_same_for_all_clips_is_refused_but_one_clip_tells_nothing(self):
+        class Deaf(engines.Null):
+            language = "array"
+
+        engines.ENGINES["stub"] = Deaf
+        self.addCleanup(engines.ENGINES.pop, "stub")
+        asked = fixtures.job(self.folder, "accuracy", engine="stub")
+        with self.assertRaises(Problem) as caught:
+            jobs.run(asked, 1 << 20)
+        self.assertIn("the same logits for all 3 clips", str(caught.exception))
+        self.assertEqual(jobs.run(dict(asked, rows=[2]), 1 << 20)["facts"]["features"], "computed")
+
     def test_a_model_with_too_many_classes_is_refused(self):
         self.add_engine([1.0, 2.0, 3.0])
         with self.assertRaises(Problem) as caught:
@@ -185,7 +199,7 @@ class AnswerTest(Folder):
             self.assertIn("cores [4000]", str(caught.exception))
 
     def test_a_system_that_tells_no_memory_gives_a_reason(self):
-        result = jobs.run(fixtures.job(self.folder, "memory"), None)
+        result = jobs.run(fixtures.job(self.folder, "memory", proc=self.path("no-proc")), None)
         self.assertEqual(result["memory_bytes"], {})
         self.assertIn("n/a:", result["reason"])
 
@@ -226,6 +240,86 @@ class CacheTest(Folder):
         for _ in range(2):
             self.assertEqual(jobs.run({"job": "clean", "folder": self.path("features")}, 0), {})
             self.assertFalse(os.path.exists(self.path("features")))
+
+
+class StoredTest(Folder):
+    """Features from elsewhere, and a predictor that sums each of its two columns over time."""
+
+    def setUp(self):
+        super().setUp()
+
+        class Sum(engines.Null):
+            parts = ("predictor",)
+            language = "array"
+            streams = True
+
+            def load_predictor(self, folder, manifest):
+                self.steps = manifest["frames"]
+
+            def from_bytes(self, data):
+                return struct.unpack("<{}f".format(self.steps), data)
+
+            def predict(self, joined):
+                return [sum(joined), 1.0]
+
+        engines.ENGINES["sum"] = Sum
+        self.addCleanup(engines.ENGINES.pop, "sum")
+
+    def features(self, shape, values):
+        with open(self.path("features.npy"), "wb") as file:
+            npyfile.write_header(file, "<f4", shape)
+            file.write(struct.pack("<{}f".format(len(values)), *values))
+        return {"features_file": self.path("features.npy"), "features_sha256": fixtures.sha256(self.path("features.npy"))}
+
+    def test_the_rows_of_a_features_file_are_the_rows_of_the_clips(self):
+        more = self.features((4, 3, 1), range(12))
+        result = jobs.run(fixtures.job(self.folder, "accuracy", engine="stored+sum", features=self.path("cache"), **more), 1 << 20)
+        self.assertEqual(result["facts"]["features"], "computed elsewhere")
+        rows = npyfile.Rows(self.path("logits.npy"))
+        self.addCleanup(rows.close)
+        self.assertEqual([struct.unpack("<2f", rows.row(index))[0] for index in range(3)], [21.0, 3.0, 30.0])
+
+    def test_latency_is_of_the_predictor_alone_and_says_why(self):
+        result = jobs.run(fixtures.job(self.folder, "latency", engine="stored+sum", stream_clips=2, **self.features((4, 3, 1), range(12))), 1 << 20)
+        self.assertEqual([len(result[key]) for key in ("predictor_ns", "extractor_ns", "clip_ns", "frame_ns")], [7, 0, 0, 0])
+        self.assertIn("computed elsewhere", result["reason"])
+
+    def test_features_that_are_not_named_changed_or_of_another_shape_are_refused(self):
+        good = self.features((4, 3, 1), range(12))
+        for more, words in (
+            ({}, "the job names none"),
+            (dict(good, features_sha256="0"), "not the ones that were sent"),
+            (self.features((4, 2, 1), range(8)), "(2, 1) do not fit the bundle's (3, 1)"),
+        ):
+            with self.assertRaises(Problem) as caught:
+                jobs.run(fixtures.job(self.folder, "accuracy", engine="stored+sum", **more), 1 << 20)
+            self.assertIn(words, str(caught.exception))
+
+
+class GovernorTest(Folder):
+    def node(self, core, text):
+        folder = self.path("sys/devices/system/cpu/cpu{}/cpufreq".format(core))
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, "scaling_governor"), "w") as file:
+            file.write(text)
+        return os.path.join(folder, "scaling_governor")
+
+    def test_a_governor_is_set_while_the_job_runs_read_back_and_put_back_even_when_it_fails(self):
+        node = self.node(0, "ondemand")
+        for kind, code in (("latency", 0), ("layers", 3)):
+            found, result, _ = fixtures.run_agent(self.folder, fixtures.job(self.folder, kind, governor="performance", sysfs=self.path("sys")))
+            self.assertEqual((found, result["facts"]["governor_asked"]), (code, "asked performance, found performance"))
+            self.assertEqual(result["facts"]["clocks_start"]["cpu0"]["governor"], "performance")
+            self.assertEqual(sensors.read_text(node), "ondemand")
+
+    def test_what_cannot_be_set_is_told_and_leave_touches_nothing(self):
+        self.node(0, "performance")
+        os.remove(self.node(1, "ondemand"))
+        os.makedirs(self.path("sys/devices/system/cpu/cpu1/cpufreq/scaling_governor"))  # not even root can write a folder
+        asked = governor.Asked("performance", self.path("sys"))
+        self.assertIn("asked performance, found performance, unreadable (1 of 2 could not be written", asked.facts()["governor_asked"])
+        self.assertEqual(governor.Asked("leave", self.path("sys")).facts(), {})
+        self.assertIn("no core that tells", governor.Asked("performance", self.path("nowhere")).facts()["governor_asked"])
 
 
 class PowerTest(Folder):

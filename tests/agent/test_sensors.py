@@ -103,6 +103,38 @@ class MachineTest(Tree):
         self.write("self/status", "Name:\tpython3\nVmPeak:\t  999 kB\nVmHWM:\t   61120 kB\nVmRSS:\t 5 kB\n")
         self.assertEqual(sensors.high_water_bytes(self.root), 61120 * 1024)
 
+    def test_cooling_and_the_clocks_of_other_devices_are_named_after_what_they_are(self):
+        self.write("class/thermal/cooling_device0/type", "thermal-cpufreq-0\n")
+        self.write("class/thermal/cooling_device0/cur_state", "3\n")
+        self.write("class/thermal/cooling_device1/cur_state", "\n")
+        self.write("class/devfreq/dmc/governor", "dmc_ondemand\n")
+        self.write("class/devfreq/dmc/cur_freq", "800000000\n")
+        self.assertEqual(sensors.cooling(self.root), {"cooling_device0 thermal-cpufreq-0": 3})
+        self.assertEqual(sensors.devices(self.root), {"dmc": {"governor": "dmc_ondemand", "hz": 800000000}})
+        told = facts.conditions("end", self.root)
+        self.assertEqual((told["cooling_end"], told["devices_end"]["dmc"]["hz"]), ({"cooling_device0 thermal-cpufreq-0": 3}, 800000000))
+
+    def test_without_a_high_water_mark_the_largest_pss_of_the_moments_is_told_as_such(self):
+        self.write("self/smaps", "00400000-0040b000 r-xp\nPss:    10 kB\nSwapPss:  9 kB\n7f00-7f01 rw-p\nPss:    32 kB\n")
+        self.assertEqual(sensors.pss_bytes(self.root), 42 * 1024)
+        gauge = sensors.MemoryGauge(None, self.root)
+        self.write("self/smaps", "Pss: 100 kB\n")
+        gauge.sample()
+        self.write("self/smaps", "Pss: 50 kB\n")
+        gauge.start_again()
+        self.assertEqual((gauge.peak_bytes(), gauge.again), (100 * 1024, False))
+        self.assertIn("largest Pss", gauge.method)
+        self.assertIsNone(sensors.MemoryGauge(None, os.path.join(self.root, "nowhere")).method)
+
+    def test_the_peak_of_inference_is_told_apart_where_the_mark_can_be_set_back(self):
+        self.write("self/status", "VmHWM:\t 900 kB\n")
+        reset = self.write("self/clear_refs", "")
+        gauge = sensors.MemoryGauge(100 * 1024, self.root)
+        gauge.start_again()
+        self.assertEqual((gauge.again, sensors.read_text(reset)), (True, "5"))
+        self.write("self/status", "VmHWM:\t 500 kB\n")  # as the kernel does
+        self.assertEqual((gauge.since_bytes(), gauge.peak_bytes()), (500 * 1024, 900 * 1024))
+
     def test_an_x86_processor_is_named_and_an_arm_one_described(self):
         self.assertEqual(facts.cpu_model(self.write("x86", "processor\t: 0\nmodel name\t: AMD EPYC\n")), "AMD EPYC")
         arm = "".join("processor: {}\nCPU part\t: {}\n".format(i, part) for i, part in enumerate(["0xd03"] * 4 + ["0xd08"] * 2))
