@@ -75,14 +75,14 @@ class ForeignApt:
     def download(self, names: list[str]) -> list[Path]:
         """The packages and all that they depend on; a file that is there is not fetched again."""
         self.update()
-        wanted = call(["apt-get", "install", *NO_RECOMMENDS, "--print-uris", *names], env=self.environment)
         call(["apt-get", "install", *NO_RECOMMENDS, "--download-only", *names], env=self.environment)
-        needed = {line.split()[1] for line in wanted.splitlines() if line.startswith("'")}
-        # Without the fetched ones, --print-uris says nothing of them: the list is remembered for the next build.
-        remembered = self.folder / "needed"
-        known = set(remembered.read_text().split()) if remembered.exists() else set()
-        remembered.write_text("\n".join(sorted(known | needed)) + "\n")
-        return [self.archives / name for name in sorted(known | needed)]
+        return [self._archive(name) for name in to_install(names, self.environment)]
+
+    def _archive(self, name: str) -> Path:
+        found = sorted(self.archives.glob(f"{name}_*.deb"), key=lambda path: path.stat().st_mtime)
+        if not found:
+            raise TwinError(f"apt fetched no {name}: remove {self.folder} and build again")
+        return found[-1]
 
     def newest_kernel(self) -> str:
         """The package that the release's `linux-image-cloud-arm64` stands for."""
@@ -96,21 +96,25 @@ class ForeignApt:
     def download_alone(self, name: str) -> Path:
         """One package without what it depends on."""
         self.update()
-        before = sorted(self.archives.glob(f"{name}_*.deb"))
-        if not before:
+        if not any(self.archives.glob(f"{name}_*.deb")):
             call(["apt-get", "download", "-qq", name], env=self.environment, cwd=self.archives)
-            before = sorted(self.archives.glob(f"{name}_*.deb"))
-        return before[-1]
+        return self._archive(name)
+
+
+def to_install(names: list[str], environment: dict[str, str]) -> list[str]:
+    """The names of all packages that apt would install for these: a simulation, so what apt has in its cache is listed too."""
+    listed = call(["apt-get", "install", *NO_RECOMMENDS, "--simulate", *names], env=environment)
+    return sorted({line.split()[1].split(":")[0] for line in listed.splitlines() if line.startswith("Inst ")})
 
 
 def download_missing(name: str, folder: Path) -> list[Path]:
     """A package of this machine's architecture with those of its dependencies that are not installed here."""
     folder.mkdir(parents=True, exist_ok=True)
-    listed = call(["apt-get", "install", *NO_RECOMMENDS, "--print-uris", name], env={**os.environ, "LC_ALL": "C"})
-    names = sorted({line.split()[1].split("_")[0] for line in listed.splitlines() if line.startswith("'")})
+    environment = {**os.environ, "LC_ALL": "C"}
+    names = to_install([name], environment)
     if not names:
         raise TwinError(f"apt knows nothing to fetch for {name}: run apt-get update, or install it")
-    call(["apt-get", "download", "-qq", *names], cwd=folder, env={**os.environ, "LC_ALL": "C"})
+    call(["apt-get", "download", "-qq", *names], cwd=folder, env=environment)
     return sorted(folder.glob("*.deb"))
 
 
