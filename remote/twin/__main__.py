@@ -27,9 +27,8 @@ VERBS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python remote/twin", description="An arm64 Debian machine in a system emulator.")
+    parser = argparse.ArgumentParser(prog="python remote/twin", description="An arm64 Debian machine in a system emulator.", epilog="ssh: the words behind -- are run in the guest")
     parser.add_argument("verb", choices=VERBS, help="; ".join(f"{verb}: {says}" for verb, says in VERBS.items()))
-    parser.add_argument("words", nargs="*", help="for ssh: the command")
     parser.add_argument("--folder", type=Path, default=Path(os.environ.get("FERCOMPRESS_TWIN_FOLDER", Path.home() / ".cache/fercompress-twin")))
     parser.add_argument("--release", default="bookworm", help="of Debian: bookworm has Python 3.11, bullseye 3.9")
     parser.add_argument("--mirror", help="of Debian; default: the one that this machine's apt uses")
@@ -37,7 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--memory-mb", type=int, default=2048)
     parser.add_argument("--root", action="store_true", help="for ssh: as root")
-    options = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    behind = arguments.index("--") if "--" in arguments else len(arguments)
+    options = parser.parse_args(arguments[:behind])
+    options.words = arguments[behind + 1 :]
     folder = options.folder.absolute() / options.release
     machine = Machine(folder, options.port, options.cores, options.memory_mb)
     try:
@@ -48,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def act(options: argparse.Namespace, folder: Path, machine: Machine) -> int:
-    if options.verb in ("build", "up"):
+    if options.verb in ("build", "up") and machine.pid() is None:  # never under a running one
         began = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         image.build(folder, options.release, options.mirror or packages.mirror())

@@ -1,6 +1,7 @@
 """The emulated machine's disk and its first file system: packages in, kernel, initramfs and an ext4 image out."""
 
 import gzip
+import hashlib
 import os
 import shutil
 import subprocess
@@ -8,7 +9,8 @@ from pathlib import Path
 
 from twin.packages import ForeignApt, TwinError, call, unpack
 
-PACKAGES = ["base-files", "base-passwd", "bash", "busybox-static", "coreutils", "libc-bin", "openssh-server", "procps", "python3", "sed", "grep"]
+# What any Debian board has: a shell, an sshd, Python, and the C++ library that the wheels of numpy and onnxruntime expect.
+PACKAGES = "base-files base-passwd bash busybox-static coreutils grep gzip libc-bin libstdc++6 openssh-server procps python3 sed tar".split()
 MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "ext4", "crc32c_generic")
 USER = "board"
 DISK_BYTES = 2 << 30  # sparse
@@ -137,10 +139,15 @@ def furnish(tree: Path, keys: Path) -> None:
 
 
 def build(folder: Path, release: str, mirror_url: str) -> None:
-    """`folder`/{kernel, initramfs, disk.base.ext4, keys/}; takes what earlier builds left. raises: TwinError"""
-    base = folder / "disk.base.ext4"
-    if base.exists():
+    """`folder`/{kernel, initramfs, disk.base.ext4, keys/}; what earlier builds left is taken as it is. raises: TwinError
+
+    A change of this file makes another image, and a disk that was made from the old one goes with it.
+    """
+    base, recipe = folder / "disk.base.ext4", folder / "recipe"
+    wanted = hashlib.sha256(Path(__file__).read_bytes() + release.encode()).hexdigest()
+    if base.exists() and recipe.exists() and recipe.read_text() == wanted:
         return
+    (folder / "disk.ext4").unlink(missing_ok=True)
     apt = ForeignApt(folder / "apt", release, mirror_url)
     kernel_package = apt.download_alone(apt.newest_kernel())
     archives = apt.download(PACKAGES)
@@ -160,6 +167,7 @@ def build(folder: Path, release: str, mirror_url: str) -> None:
     make_disk(tree, base)
     shutil.rmtree(tree)
     shutil.rmtree(kernel_tree)
+    recipe.write_text(wanted)
 
 
 def make_disk(tree: Path, path: Path) -> None:
