@@ -27,7 +27,9 @@ VERBS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python remote/twin", description="An arm64 Debian machine in a system emulator.", epilog="ssh: the words behind -- are run in the guest")
+    parser = argparse.ArgumentParser(
+        prog="python remote/twin", description="An arm64 Debian machine in a system emulator.", epilog="ssh: the words behind -- are run in the guest"
+    )
     parser.add_argument("verb", choices=VERBS, help="; ".join(f"{verb}: {says}" for verb, says in VERBS.items()))
     parser.add_argument("--folder", type=Path, default=Path(os.environ.get("FERCOMPRESS_TWIN_FOLDER", Path.home() / ".cache/fercompress-twin")))
     parser.add_argument("--release", default="bookworm", help="of Debian: bookworm has Python 3.11, bullseye 3.9")
