@@ -51,7 +51,7 @@ def reader(channel: Channel, python: str) -> Callable[[], float]:
         try:
             return float(completed.stdout.split()[-1])
         except (ValueError, IndexError) as error:
-            raise AgentError(f"{python} on the target does not tell its clock (exit code {completed.exit_code}): {completed.stderr[-200:]!r}") from error
+            raise AgentError(f"{python} on the target does not tell its clock ({completed.exit_code}): {completed.stderr[-200:]!r}") from error
 
     own: Callable[[], float] = getattr(channel, "clock", by_process)
     return own

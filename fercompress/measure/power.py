@@ -19,7 +19,7 @@ from fercompress.measure.clockoffset import Offset
 SHORT_WINDOW_S = 60.0  # MLPerf's floor for a power run
 START_S = 10.0  # about, per variant: runtime, bundle, warm-up
 UNCERTAINTY_SHORT_S = 0.05
-UNCERTAINTY_SHARE = 0.01  # of a window that is long: what an edge may hold of the other phase
+UNCERTAINTY_SHARE = 0.01  # of a load of 60 s and more; windows are narrowed by the uncertainty on both sides
 KEYS = {
     "power_w": "W", "idle_w": "W", "idle_before_w": "W", "idle_after_w": "W", "net_w": "W",
     "energy_per_clip_j": "J", "energy_per_clip_net_j": "J", "energy_per_inference_j": "J", "energy_per_inference_net_j": "J",
@@ -130,13 +130,13 @@ def host_figures(samples: list[tuple[float, float]], facts: Mapping[str, Any], o
         raise AgentError(f"the agent's answer has no phases of the power pass that can be used ({error!r})") from error
     if frames < 1 or clips < 0:
         raise AgentError(f"the agent's answer tells of {clips} clips of {frames} frames")
-    for phase, (begin, end) in there.items():
-        limit_s = UNCERTAINTY_SHORT_S if end - begin < SHORT_WINDOW_S else UNCERTAINTY_SHARE * (end - begin)
-        if offset.uncertainty_s > limit_s:
-            return {}, (
-                f"n/a: the target's clock is known within {offset.uncertainty_s * 1e3:.0f} ms only, a window of {end - begin:.3g} s ({phase}) "
-                f"allows {limit_s * 1e3:.0f} ms: a faster link, or longer windows (load_s, idle_s under [power])"
-            )
+    load_s = there["load"][1] - there["load"][0] if "load" in there else 0.0
+    limit_s = UNCERTAINTY_SHORT_S if load_s < SHORT_WINDOW_S else UNCERTAINTY_SHARE * load_s
+    if offset.uncertainty_s > limit_s:
+        return {}, (
+            f"n/a: the target's clock is known within {offset.uncertainty_s * 1e3:.0f} ms only, a load of {load_s:.3g} s allows "
+            f"{limit_s * 1e3:.0f} ms: a faster link or a longer load (load_s under [power])"
+        )
     here = {phase: [begin - offset.seconds, end - offset.seconds] for phase, (begin, end) in there.items()}
     found, reason = agent_power.figures(samples, False, here, clips, frames, offset.uncertainty_s)
     return {key: float(value) for key, value in found.items()}, str(reason)
