@@ -236,6 +236,9 @@ class Doubt(enum.StrEnum):
     FEW_PEOPLE = "fewer than 10 people (or sentences) in the test clips: the interval of the accuracy may be too narrow"
     INCOMPLETE = "part of the planned blocks is missing or failed: run the same command again"
     SHAPES_VARY = "its bundles differ in ranks between seeds or folds, which chose them from their own weights: sizes and latency are the first one's"
+    IDLE_DRIFT = "the idle power before and after the load differs by more than a tenth of the net power: the net figures are unsure"
+    SHORT_POWER = "the load of the power pass ran for less than 60 s (short window): raise load_s under [power] in the target's file"
+    SLOW_METER = "the power meter gave fewer than 350 samples a second: short peaks are missed"
     SIMULATED = "simulated: the clips show no real person, or the target is no real machine"
 
 

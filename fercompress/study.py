@@ -14,7 +14,7 @@ from fercompress import config, studyfile
 from fercompress.data import sheet, source
 from fercompress.errors import InputError, ResultsError
 from fercompress.making import Maker, check, step_s
-from fercompress.measure import board, session
+from fercompress.measure import board, power, session
 from fercompress.measure.board import Board
 from fercompress.measure.schedule import MeasuredBundle
 from fercompress.progress import Reporter
@@ -223,6 +223,8 @@ def _measure_on(
     target: Board, study: config.Study, several: dict[str, list[MeasuredBundle]], prepared: Prepared, store: Store, tell: Reporter
 ) -> tuple[BlockKey, ...]:
     folder = prepared.workspace.root / "work" / f"target-{target.name}"
+    if "power" in study.measure.passes:
+        tell.note(f"{target.name}: {power.announcement(target.power, len(several))}")
     with tell.stage(f"measure on {target.name}") as bar, board.connect(target, folder / "target", prepared.workspace.run_id) as channel:
         return session.measure(
             several, prepared.clips, study.measure, target, channel, folder / "host",

@@ -60,7 +60,7 @@ def test_the_file_holds_what_the_function_returns_and_says_what_it_is_of(store):
     toy.record_blocks(store, toy.study())
     made = summary.write_summary(store, store.path.parent)
     assert json.loads((store.path.parent / "summary.json").read_text(encoding="utf-8")) == made
-    assert (made["schema"], made["study"], made["title"], made["baseline"]) == (2, "toy", "A toy", "dense")
+    assert (made["schema"], made["study"], made["title"], made["baseline"]) == (3, "toy", "A toy", "dense")
     assert made["created"] == "2026-01-02T03:04:05.678+00:00"
     assert made["data"]["folds"] == [{"name": name, "train": 12, "validation": 6, "test": 12} for name in "ab"]
     assert made["data"]["left_out"] == 1
@@ -254,6 +254,35 @@ def test_power_is_watts_or_the_reason_why_not(store):
     assert (rows["tt"]["power_w"], rows["tt"]["power_reason"]) == (5.67, "")
     assert rows["dense"]["power_w"] is None
     assert rows["dense"]["power_reason"] == rows["dense"]["reasons"]["power_w"] == "n/a: no sensor found; looked for /sys/class/powercap"
+
+
+def test_power_comes_with_idle_net_and_joules(store):
+    toy.record_head(store, toy.study())
+    store.record(toy.measured_power("tt"))
+    row = rows_of(store)["tt"]
+    assert (row["power_w"], row["power_idle_w"], row["power_net_w"]) == (5.0, 2.0, 3.0)
+    assert (row["energy_clip_j"], row["energy_clip_net_j"]) == (0.5, 0.3)
+    assert (row["energy_inference_j"], row["energy_inference_net_j"]) == (0.03125, 0.01875)
+    assert row["power_source"] == "hwmon, board side: what flows through ina219: power1_input"
+    assert not {Doubt.IDLE_DRIFT, Doubt.SHORT_POWER, Doubt.SLOW_METER} & set(row["doubts"])
+
+
+@pytest.mark.parametrize(
+    ("figures", "doubt"),
+    [
+        ({"idle_before_w": 1.8, "idle_after_w": 2.2}, Doubt.IDLE_DRIFT),
+        ({"net_w": -0.1}, Doubt.IDLE_DRIFT),
+        ({"seconds": 59.0}, Doubt.SHORT_POWER),
+        ({"rate_hz": 349.0}, Doubt.SLOW_METER),
+        ({"rate_hz": 20.0, "counter": 1}, None),
+        ({"idle_before_w": 1.9, "idle_after_w": 2.1}, None),
+    ],
+)
+def test_what_weakens_a_power_figure_is_said(store, figures, doubt):
+    toy.record_head(store, toy.study())
+    store.record(toy.measured_power("tt", **figures))
+    found = {Doubt.IDLE_DRIFT, Doubt.SHORT_POWER, Doubt.SLOW_METER} & set(rows_of(store)["tt"]["doubts"])
+    assert found == ({doubt} if doubt else set())
 
 
 def test_training_columns_average_over_seeds_and_folds(store):

@@ -70,6 +70,17 @@ def memory_block(variant, peak=5000, round_=0) -> Block:
     return Block(key(variant, Pass.MEMORY, round_=round_), sha256(variant), Status.OK, memory_bytes=steps)
 
 
+def measured_power(variant, **figures) -> Block:
+    """A load of 60 s at 5 W over an idle of 2 W, ten clips a second of sixteen frames, unless said otherwise."""
+    power = {
+        "power_w": 5.0, "idle_w": 2.0, "idle_before_w": 2.0, "idle_after_w": 2.0, "net_w": 3.0, "energy_per_clip_j": 0.5,
+        "energy_per_clip_net_j": 0.3, "energy_per_inference_j": 0.03125, "energy_per_inference_net_j": 0.01875, "clips": 600, "seconds": 60.0,
+        "samples": 30000, "rate_hz": 500.0, "gap_s": 0.002, "counter": 0, **figures,
+    }  # fmt: skip
+    facts = {"power_source": "hwmon", "power_side": "board", "power_scope": "what flows through ina219: power1_input"}
+    return Block(key(variant, Pass.POWER), sha256(variant), Status.OK, power=power, facts=facts)
+
+
 def power_block(variant, watts=None, reason="n/a: no sensor found") -> Block:
     return Block(key(variant, Pass.POWER), sha256(variant), Status.OK, "" if watts else reason, power={"power_w": watts} if watts else {})
 

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from fercompress.config import Name, Section, did_you_mean
 from fercompress.errors import InputError, StudyError
 from fercompress.measure.channel import LocalChannel
+from fercompress.measure.power import Power
 from fercompress.measure.ssh import Address
 from fercompress.measure.sshchannel import SshChannel
 
@@ -41,6 +42,7 @@ class Board(Section):
     cores: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None  # pin the agent to these; None: do not
     threads: Annotated[int, Field(ge=1)] | None = None  # None: as the study says
     accuracy_processes: Annotated[int, Field(ge=1, le=64)] = 1
+    power: Power = Power()
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:

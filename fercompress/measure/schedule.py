@@ -10,7 +10,6 @@ from typing import Any
 import fercompress_agent
 
 from fercompress.config import Measure
-from fercompress.measure import power
 from fercompress.measure.board import Board
 from fercompress.records import BlockKey, Bundle, Int64, Pass, digest
 
@@ -100,7 +99,7 @@ class Schedule:
                 yield self._few(Pass.MEMORY, variant, {}, 0, position, [])
 
     def _power(self) -> Iterator[Cell]:
-        job = {"idle_s": power.IDLE_S, "power_s": power.POWER_S, "warmup_clips": self.settings.warmup_clips, "warmup_cap_s": WARMUP_CAP_S}
+        job = {"power": self.board.power.model_dump(mode="json"), "warmup_clips": self.settings.warmup_clips, "warmup_cap_s": WARMUP_CAP_S}
         for variant in self.bundles:
             yield self._few(Pass.POWER, variant, job, 0, 0, [])
 

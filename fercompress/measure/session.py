@@ -21,7 +21,7 @@ import numpy as np
 
 from fercompress.config import Measure
 from fercompress.errors import AgentError, TargetTimeoutError
-from fercompress.measure import hostload, power
+from fercompress.measure import clockoffset, hostload, power
 from fercompress.measure.agentjob import Agent, Answer, disk_error
 from fercompress.measure.board import Board
 from fercompress.measure.bundlecheck import check_bundles
@@ -77,7 +77,7 @@ def measure(
     def run(cell: Cell, features: str = "") -> Block:
         variant = cell.key.variant
         if failures[variant] < FAILURES:
-            return run_block(agent, cell, settings.deadline_s, features, watch_host=board.kind == "local" and cell.key.pass_ is not Pass.ACCURACY)
+            return run_block(agent, cell, board, settings.deadline_s, features)
         reason = f"left out: {variant} failed {FAILURES} times, at last because {reasons[variant]}"
         return Block(cell.key, cell.measured.bundle.sha256, Status.EXCLUDED, reason)
 
@@ -196,14 +196,19 @@ def accuracy_blocks(
             raise
 
 
-def run_block(agent: Agent, cell: Cell, deadline_s: float, features: str, watch_host: bool) -> Block:
+def run_block(agent: Agent, cell: Cell, board: Board, deadline_s: float, features: str) -> Block:
     """One fresh agent process. A failure of the agent or of the variant becomes a failed block."""
     bundle = cell.measured.bundle
+    watch_host = board.kind == "local" and cell.key.pass_ is not Pass.ACCURACY
     classes = len(bundle.manifest["classes"]) if cell.key.pass_ is Pass.ACCURACY else None
     host: dict[str, Any] = dict(hostload.before_block()) if watch_host else {}
     first = hostload.snapshot() if watch_host else None
     try:
-        answer, logits = agent.do({**cell.job, "features": features}, deadline_s, classes)
+        if cell.key.pass_ is Pass.POWER:
+            longer_s, clock = power.deadline_s(board.power, deadline_s), clockoffset.reader(agent.channel, agent.python)
+            answer, logits = power.metered(board.power, lambda: agent.do(dict(cell.job), longer_s)[0], clock), None
+        else:
+            answer, logits = agent.do({**cell.job, "features": features}, deadline_s, classes)
     except (AgentError, TargetTimeoutError) as error:
         return Block(cell.key, bundle.sha256, Status.FAILED, str(error), facts=host)
     if first is not None:

@@ -91,6 +91,8 @@ def reason(row: Row, key: str) -> str:
 
 
 _LATENCIES = ("latency_extractor_p50_ns", "latency_predictor_p50_ns", "latency_clip_p50_ns")
+_NET = ("power_net_w", "energy_inference_j", "energy_clip_j")  # the cells of energy show the net figure below
+_POWERS = ("power_w", *_NET)
 _SPEEDUPS = ("speedup_extractor", "speedup_predictor", "speedup_clip")
 # Which numbers a doubt weakens: it is shown beside them.
 WEAKENS: dict[str, tuple[str, ...]] = {
@@ -103,6 +105,9 @@ WEAKENS: dict[str, tuple[str, ...]] = {
     Doubt.FEW_PEOPLE: ("accuracy",),
     Doubt.INCOMPLETE: ("accuracy", *_SPEEDUPS),
     Doubt.SHAPES_VARY: ("stored_bytes", "ratio_model_bytes", *_LATENCIES),
+    Doubt.IDLE_DRIFT: ("power_idle_w", *_NET),
+    Doubt.SHORT_POWER: _POWERS,
+    Doubt.SLOW_METER: _POWERS,
     Doubt.SIMULATED: ("accuracy",),
 }
 

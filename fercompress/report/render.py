@@ -70,6 +70,8 @@ def _compared(given: ReportInput, told: Story) -> str:
 def _details(given: ReportInput, told: Story) -> list[cells.Table]:
     target = told.target
     compared = next(row for row in given.on(target) if row["variant"] == _compared(given, told))
+    measured = [row for row in given.on(target) if row.get("power_w") is not None]
+    power = tables.variants(given, target, tables.POWER, "power", "Power and energy, idle included and net of it (an inference is one frame)")
     return [
         ladder.steps(given, told.rungs),
         ladder.totals(given, told.rungs),
@@ -81,6 +83,7 @@ def _details(given: ReportInput, told: Story) -> list[cells.Table]:
         training.costs(given, target),
         training.ways(given, target),
         tables.variants(given, target, tables.COSTS, "costs", "Memory (high-water mark after each step) and power"),
+        *([power] if measured else []),
         tables.steps(given, target),
         paper.beside_the_paper(given, compared),
     ]

@@ -13,6 +13,7 @@ from fercompress.report.units import (
     bytes_text,
     count_text,
     interval_text,
+    joules_text,
     percent_text,
     points_text,
     ratio_text,
@@ -57,6 +58,18 @@ def _timed_clips(_: ReportInput, row: Row) -> str:
     return "" if row.get("timed_clips") is None else f"n = {count_text(row['timed_clips'])}"
 
 
+def _meter(_: ReportInput, row: Row) -> str:
+    """The source and the side; the row's `power_source` names the sensor too."""
+    return str(row.get("power_source", "")).partition(":")[0]
+
+
+def _net(key: str, text: Callable[[float], str]) -> Callable[[ReportInput, Row], str]:
+    def sub(_: ReportInput, row: Row) -> str:
+        return "" if row.get(key) is None else f"net {text(row[key])}"
+
+    return sub
+
+
 def _drop(points: float) -> str:
     """accuracy_drop is in points, positive where accuracy was lost; shown as a change."""
     return points_text(-points / 100)
@@ -94,6 +107,13 @@ COSTS = (
     Column("memory_model_bytes", "+ model", bytes_text),
     PEAK,
     Column("power_w", "Power", watts_text),
+)
+POWER = (
+    Column("power_w", "Power while it runs", watts_text, sub=_meter),
+    Column("power_idle_w", "Idle", watts_text),
+    Column("power_net_w", "Net", watts_text),
+    Column("energy_inference_j", "Energy per inference", joules_text, sub=_net("energy_inference_net_j", joules_text)),
+    Column("energy_clip_j", "Energy per clip", joules_text, sub=_net("energy_clip_net_j", joules_text)),
 )
 
 

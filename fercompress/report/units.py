@@ -38,6 +38,10 @@ def watts_text(value_w: float) -> str:
     return f"{three(value_w)} W"
 
 
+def joules_text(value_j: float) -> str:
+    return ("" if value_j >= 0 else MINUS) + _scaled(abs(value_j) * 1e6, (("J", 1e6), ("mJ", 1e3), ("µJ", 1.0)))
+
+
 def ratio_text(value: float) -> str:
     return f"{three(value)}×"
 

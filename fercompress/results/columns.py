@@ -6,6 +6,13 @@ from fercompress.records import Doubt, Pass, Size
 from fercompress.results.row import Row
 from fercompress.results.tables import MEMORY_STEPS
 
+POWER = (
+    "power_w", "power_idle_w", "power_net_w", "energy_inference_j", "energy_inference_net_j", "energy_clip_j", "energy_clip_net_j",
+)  # fmt: skip
+IDLE_DRIFT = 0.1  # of the net power, by which the idles before and after may differ
+SHORT_LOAD_S = 60.0
+FAST_HZ = 350.0  # arXiv 2206.10377; a counter integrates by itself and may be read as rarely as one likes
+
 
 def size(row: Row) -> None:
     """Counts from the manifest; ratios say how many times smaller than the dense twin (parameters) or the baseline (bytes)."""
@@ -58,11 +65,25 @@ def memory(row: Row) -> None:
 
 
 def power(row: Row) -> None:
+    """Medians over the blocks; what weakens them is a doubt: a short load, a slow meter, idles that differ."""
     blocks = row.finished(Pass.POWER)
-    values = blocks["power_w"].dropna()
-    if len(values):
-        row.put(power_w=float(values.median()), power_reason="")
+    blocks = blocks[blocks["power_w"].notna()] if len(blocks) else blocks
+    if blocks.empty:
+        finished = row.finished(Pass.POWER)
+        reason = row.why_not(Pass.POWER) if finished.empty else finished["reason"].iloc[-1] or "the power blocks give neither a figure nor a reason"
+        row.lack(reason, *POWER)
+        row.put(power_reason=reason, power_source="")
         return
-    reason = row.why_not(Pass.POWER) if blocks.empty else blocks["reason"].iloc[-1] or "the power blocks give neither a figure nor a reason"
-    row.lack(reason, "power_w")
-    row.put(power_reason=reason)
+    for column in POWER:
+        values = blocks[column].dropna()
+        if values.empty:
+            row.lack("the blocks were measured before this figure existed: run with --fresh to measure them anew", column)
+        else:
+            row.put(**{column: float(values.median())})
+    row.put(power_reason="", power_source=blocks["power_source"].iloc[-1])
+    if ((blocks["power_idle_after_w"] - blocks["power_idle_before_w"]).abs() > IDLE_DRIFT * blocks["power_net_w"]).any():
+        row.doubts.add(Doubt.IDLE_DRIFT)
+    if (blocks["power_load_s"] < SHORT_LOAD_S).any():
+        row.doubts.add(Doubt.SHORT_POWER)
+    if ((blocks["power_rate_hz"] < FAST_HZ) & (blocks["power_counter"] == 0)).any():
+        row.doubts.add(Doubt.SLOW_METER)

@@ -25,7 +25,8 @@ from fercompress.results.tables import Tables, read_tables
 # History:
 #   1  one row per variant and target
 #   2  `way` is a short name, its sentence is `way_text`; rank and bits, dense counts, epochs and durations of the training
-SCHEMA = 2
+#   3  idle and net power, joules per inference and per clip, what the meter reads
+SCHEMA = 3
 
 
 def json_schema() -> dict[str, Any]:

@@ -15,11 +15,19 @@ from fercompress.results.store import ClipFacts, Entry, FoldFacts, Store, Stored
 
 STAGES = ("extractor", "predictor", "clip")
 MEMORY_STEPS = ("interpreter", "runtime", "model", "peak")
+# Column -> key of a block's power
+POWER = {
+    "power_w": "power_w", "power_idle_w": "idle_w", "power_net_w": "net_w",
+    "power_idle_before_w": "idle_before_w", "power_idle_after_w": "idle_after_w", "power_load_s": "seconds",
+    "power_samples": "samples", "power_rate_hz": "rate_hz", "power_gap_s": "gap_s", "power_counter": "counter",
+    "energy_clip_j": "energy_per_clip_j", "energy_clip_net_j": "energy_per_clip_net_j",
+    "energy_inference_j": "energy_per_inference_j", "energy_inference_net_j": "energy_per_inference_net_j",
+}  # fmt: skip
 
 _PLACE = ("variant", "target", "pass", "seed", "fold", "round", "position")
 _BLOCKS = (
     "block", "recorded", "counted", *_PLACE, "settings_sha256", "bundle_sha256", "status", "reason", "clips",
-    *(f"{stage}_p50_ns" for stage in STAGES), *(f"memory_{step}_bytes" for step in MEMORY_STEPS), "power_w", "host_busy_share",
+    *(f"{stage}_p50_ns" for stage in STAGES), *(f"memory_{step}_bytes" for step in MEMORY_STEPS), *POWER, "power_source", "host_busy_share",
 )  # fmt: skip
 _TIMINGS = ("block", "variant", "target", "seed", "fold", "round", "position", "call", "extractor_ns", "predictor_ns", "clip_ns")
 _PREDICTIONS = ("block", "variant", "target", "seed", "fold", "clip", "clip_id", "subject", "cluster", "label", "predicted", "correct")
@@ -111,10 +119,16 @@ def _block_line(entry: Entry) -> tuple[Any, ...]:
         "bundle_sha256": block.bundle_sha256, "status": str(block.status), "reason": block.reason, "clips": len(block.clip_ns),
         **{f"{stage}_p50_ns": _median(block, stage) for stage in STAGES},
         **{f"memory_{step}_bytes": (block.memory_bytes or {}).get(step, nan) for step in MEMORY_STEPS},
-        "power_w": (block.power or {}).get("power_w", nan),
+        **{column: (block.power or {}).get(key, nan) for column, key in POWER.items()},
+        "power_source": _power_source(block.facts or {}),
         "host_busy_share": (block.facts or {}).get("host_busiest_percent_during", nan) / 100,  # of one core, by the busiest other process
     }  # fmt: skip
     return tuple(line[column] for column in _BLOCKS)
+
+
+def _power_source(facts: Mapping[str, Any]) -> str:
+    """ "hwmon, board side: what flows through ina219: ..."; "" where there was no meter."""
+    return f"{facts['power_source']}, {facts['power_side']} side: {facts['power_scope']}" if "power_source" in facts else ""
 
 
 def _median(block: Block, stage: str) -> float:

@@ -2,9 +2,10 @@
 
 import math
 import os
-import time
+import shutil
 
 from fercompress_agent import Problem, engines, inputs, npyfile, sensors, timing
+from fercompress_agent import power as power_pass
 
 
 def run(job, interpreter_bytes):
@@ -130,34 +131,32 @@ def memory(job, interpreter_bytes):
 
 
 def power(job, interpreter_bytes):
-    """Energy of the processor packages while idle and while the model runs; {} and a reason where no counter can be read."""
-    meter = sensors.Rapl(str(job.get("sysfs", "/sys")))
-    if meter.reason:
-        return {"power": {}, "reason": meter.reason}
-    bundle = inputs.Bundle(job)
-    engine = _engine(job)
-    engine.load(bundle.folder, bundle.manifest)
-    prepared = _prepared(job, bundle, engine)
-    timing.warm_up(engine, prepared, job["warmup_clips"], job["warmup_cap_s"])
-    idle_uj, idle_ns = _energy(meter, lambda: time.sleep(0.1), job["idle_s"])
-    times = timing.Times()
-    cycle = _cycle(engine, prepared, times)
-    busy_uj, busy_ns = _energy(meter, lambda: next(cycle), job["power_s"])
-    if idle_uj is None or busy_uj is None:
-        return {"power": {}, "reason": "n/a: an energy counter could not be read to the end of the run"}
-    if busy_uj == 0:
-        return {"power": {}, "reason": "n/a: the energy counters stood still while the model ran"}
-    _check_logits([engine.numbers(logits) for logits in times.logits[-1:]], bundle)
-    clips_run = len(times.clip_ns)
-    measured = {
-        "power_w": busy_uj * 1e3 / busy_ns,
-        "idle_w": idle_uj * 1e3 / idle_ns,
-        "energy_per_clip_j": busy_uj / 1e6 / clips_run,
-        "clips": clips_run,
-        "seconds": busy_ns / 1e9,
-    }
-    scope = "processor packages (RAPL): " + ", ".join(path for path, _ in meter.counters)
-    return {"power": measured, "facts": {"engine": engine.versions(), "power_scope": scope}}
+    """Watts and joules while idle and while the model runs; {} and a reason where there is no meter, or none that can be trusted."""
+    versions = {}
+
+    def ready():
+        bundle = inputs.Bundle(job)
+        engine = _engine(job)
+        engine.load(bundle.folder, bundle.manifest)
+        versions.update(engine.versions())
+        prepared = _prepared(job, bundle, engine)
+        timing.stop_collector()
+        timing.warm_up(engine, prepared, job["warmup_clips"], job["warmup_cap_s"])
+
+        def run_clip(number):  # nothing is timed here: the loop counts clips
+            frames = prepared[number % len(prepared)]
+            return engine.predict(engine.join([engine.extract(frame) for frame in frames]))
+
+        def check(logits):
+            _check_logits([engine.numbers(logits)], bundle)
+
+        check(run_clip(0))
+        return run_clip, check, len(prepared[0])
+
+    result = power_pass.run(job, ready)
+    if versions:
+        result["facts"] = dict(result.get("facts", {}), engine=versions)
+    return result
 
 
 def clean(job, interpreter_bytes):
@@ -193,27 +192,3 @@ def _check_logits(rows, bundle):
             raise Problem("the model's logits are not finite (clip {} of this block): {}".format(index, row))
         if not any(row):
             raise Problem("the model's logits are all zero (clip {} of this block): the model does not work on this target".format(index))
-
-
-def _energy(meter, step, least_s):
-    """Repeat `step` for at least `least_s`; returns (microjoules or None, nanoseconds)."""
-    first = meter.energy_uj()
-    began = timing.clock_ns()
-    next_read = began
-    while True:
-        step()
-        now = timing.clock_ns()
-        if now - began >= least_s * 1e9:
-            last = meter.energy_uj()
-            return (None if first is None or last is None else last - first), timing.clock_ns() - began
-        if now >= next_read:  # once a second: often enough that no wrap is missed
-            next_read = now + 1000000000
-            if meter.energy_uj() is None:
-                return None, now - began
-
-
-def _cycle(engine, prepared, times):
-    while True:
-        for frames in prepared:
-            timing.time_clip(engine, frames, times)
-            yield

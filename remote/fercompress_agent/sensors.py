@@ -1,4 +1,4 @@
-"""What the operating system tells about this machine: memory high-water mark, clocks, temperatures, energy counters.
+"""What the operating system tells about this machine: memory high-water mark, clocks, temperatures.
 
 Every path starts at a root (`/sys`, `/proc`) that is a parameter. What cannot be read is None, never a guess.
 """
@@ -156,46 +156,3 @@ def devices(sysfs="/sys"):
         }
         found[os.path.basename(folder)] = {key: value for key, value in device.items() if value is not None}
     return found
-
-
-class Rapl:
-    """Energy counters of the processor packages (Linux powercap): they count microjoules and wrap at max_energy_range_uj.
-
-    Sub-domains (intel-rapl:0:0) are parts of their package, and psys holds the packages: neither is added.
-    `reason` says why there is nothing to read; "" where there is.
-    """
-
-    def __init__(self, sysfs="/sys"):
-        pattern = os.path.join(sysfs, "class/powercap/intel-rapl*")
-        self.counters = []
-        unreadable = []
-        for folder in sorted(glob.glob(pattern)):
-            name = os.path.basename(folder)
-            if name.count(":") != 1 or read_text(os.path.join(folder, "name")) == "psys":
-                continue
-            counter = os.path.join(folder, "energy_uj")
-            if read_int(counter) is None:
-                unreadable.append(counter)
-            else:
-                self.counters.append((counter, read_int(os.path.join(folder, "max_energy_range_uj"))))
-        self.reason = ""
-        if unreadable:
-            self.counters = []
-            self.reason = "n/a: {} cannot be read (kernels since 5.10 let root only: run as root, or chmod a+r it)".format(unreadable[0])
-        elif not self.counters:
-            self.reason = "n/a: no sensor found, looked for {}/energy_uj".format(pattern)
-        self.last_uj = None
-        self.total_uj = 0
-
-    def energy_uj(self):
-        """Microjoules since the first call, wraps counted; call it more often than the counters wrap. None where a counter went away."""
-        now = [read_int(path) for path, _ in self.counters]
-        if None in now:
-            return None
-        if self.last_uj is not None:
-            for (_, wrap_uj), before, after in zip(self.counters, self.last_uj, now):
-                if after < before and not wrap_uj:
-                    return None
-                self.total_uj += after - before + (wrap_uj if after < before else 0)
-        self.last_uj = now
-        return self.total_uj

@@ -63,11 +63,6 @@ class ProcessTest(Folder):
         self.assertEqual(steps, sorted(steps))
         self.assertGreater(steps[0], 1 << 20)
 
-    def test_a_power_job_without_a_sensor_is_done_and_says_why_it_has_no_number(self):
-        code, result, _ = fixtures.run_agent(self.folder, fixtures.job(self.folder, "power", sysfs=self.path("no-sys"), idle_s=2, power_s=10))
-        self.assertEqual((code, result["ok"], result["power"]), (0, True, {}))
-        self.assertIn("n/a: no sensor found, looked for", result["reason"])
-
     def test_a_job_works_in_a_folder_of_any_name_under_a_plain_c_locale(self):
         plain = self.path("plain")
         os.makedirs(plain)
@@ -320,43 +315,6 @@ class GovernorTest(Folder):
         self.assertIn("asked performance, found performance, unreadable (1 of 2 could not be written", asked.facts()["governor_asked"])
         self.assertEqual(governor.Asked("leave", self.path("sys")).facts(), {})
         self.assertIn("no core that tells", governor.Asked("performance", self.path("nowhere")).facts()["governor_asked"])
-
-
-class PowerTest(Folder):
-    def test_watts_are_microjoules_over_the_time_that_they_were_counted(self):
-        counter = self.path("sys/class/powercap/intel-rapl:0/energy_uj")
-        os.makedirs(os.path.dirname(counter))
-        for name, text in (("energy_uj", "0"), ("max_energy_range_uj", "1000000")):
-            with open(os.path.join(os.path.dirname(counter), name), "w") as file:
-                file.write(text)
-
-        class Hungry(engines.Null):
-            """50 microjoules a clip."""
-
-            def predict(self, joined):
-                with open(counter) as file:
-                    now = int(file.read())
-                with open(counter, "w") as file:
-                    file.write(str((now + 50) % 1000000))
-                return self.logits
-
-        engines.ENGINES["hungry"] = Hungry
-        self.addCleanup(engines.ENGINES.pop, "hungry")
-        result = jobs.run(fixtures.job(self.folder, "power", engine="hungry", sysfs=self.path("sys"), idle_s=0.1, power_s=0.3), 1 << 20)
-        power = result["power"]
-        self.assertEqual(power["idle_w"], 0)
-        self.assertAlmostEqual(power["energy_per_clip_j"], 50e-6, 9)
-        self.assertAlmostEqual(power["power_w"], 50e-6 * power["clips"] / power["seconds"], 9)
-        self.assertIn("intel-rapl:0/energy_uj", result["facts"]["power_scope"])
-
-    def test_counters_that_stand_still_are_not_zero_watts(self):
-        folder = self.path("sys/class/powercap/intel-rapl:0")
-        os.makedirs(folder)
-        with open(os.path.join(folder, "energy_uj"), "w") as file:
-            file.write("7")
-        result = jobs.run(fixtures.job(self.folder, "power", sysfs=self.path("sys"), idle_s=0.0, power_s=0.0), 1 << 20)
-        self.assertEqual(result["power"], {})
-        self.assertIn("stood still", result["reason"])
 
 
 class ResultTest(Folder):

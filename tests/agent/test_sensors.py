@@ -22,59 +22,6 @@ class Tree(unittest.TestCase):
             file.write(text)
         return path
 
-    def domain(self, name, label, energy_uj, wrap_uj="262143328850\n"):
-        self.write("class/powercap/{}/name".format(name), label + "\n")
-        self.write("class/powercap/{}/max_energy_range_uj".format(name), wrap_uj)
-        return self.write("class/powercap/{}/energy_uj".format(name), "{}\n".format(energy_uj))
-
-
-class RaplTest(Tree):
-    def test_packages_are_added_and_their_parts_and_the_whole_platform_are_not(self):
-        first = self.domain("intel-rapl:0", "package-0", 1000)
-        second = self.domain("intel-rapl:1", "package-1", 5000)
-        self.domain("intel-rapl:0:0", "core", 777)
-        self.domain("intel-rapl:2", "psys", 888)
-        meter = sensors.Rapl(self.root)
-        self.assertEqual(meter.reason, "")
-        self.assertEqual([path for path, _ in meter.counters], [first, second])
-        self.assertEqual(meter.energy_uj(), 0)
-        self.write(first, "1300\n")
-        self.write(second, "5050\n")
-        self.assertEqual(meter.energy_uj(), 350)
-
-    def test_a_counter_that_wraps_goes_on_counting(self):
-        counter = self.domain("intel-rapl:0", "package-0", 990, "1000\n")
-        meter = sensors.Rapl(self.root)
-        meter.energy_uj()
-        self.write(counter, "15\n")
-        self.assertEqual(meter.energy_uj(), 25)
-        self.write(counter, "5\n")
-        self.assertEqual(meter.energy_uj(), 25 + 990)
-
-    def test_a_wrap_without_a_known_range_is_not_guessed(self):
-        counter = self.domain("intel-rapl:0", "package-0", 990, "not a number\n")
-        meter = sensors.Rapl(self.root)
-        meter.energy_uj()
-        self.write(counter, "15\n")
-        self.assertIsNone(meter.energy_uj())
-
-    def test_a_counter_that_went_away_gives_none(self):
-        counter = self.domain("intel-rapl:0", "package-0", 990)
-        meter = sensors.Rapl(self.root)
-        os.remove(counter)
-        self.assertIsNone(meter.energy_uj())
-
-    def test_without_a_sensor_the_reason_names_what_was_looked_for(self):
-        reason = sensors.Rapl(self.root).reason
-        self.assertIn("no sensor found", reason)
-        self.assertIn(os.path.join(self.root, "class/powercap/intel-rapl*"), reason)
-
-    def test_a_counter_that_may_not_be_read_says_so(self):
-        counter = self.domain("intel-rapl:0", "package-0", 990)
-        os.remove(counter)
-        os.makedirs(counter)  # unreadable for root too
-        self.assertIn("cannot be read", sensors.Rapl(self.root).reason)
-
 
 class ShareTest(unittest.TestCase):
     def test_a_process_that_ran_three_quarters_of_the_time_has_that_share(self):
