@@ -91,7 +91,7 @@ class Machine:
         """Write everything to the disk, then power off; the power is cut where the guest does not answer."""
         if self.pid() is None:
             return
-        subprocess.run(self.ssh("root") + ["sync; busybox poweroff -f"], capture_output=True, stdin=subprocess.DEVNULL, timeout=deadline_s)
+        subprocess.run([*self.ssh("root"), "sync; busybox poweroff -f"], capture_output=True, stdin=subprocess.DEVNULL, timeout=deadline_s)
         end = time.monotonic() + deadline_s
         while self.pid() is not None and time.monotonic() < end:
             time.sleep(0.2)

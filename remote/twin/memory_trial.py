@@ -20,7 +20,6 @@ def high_water_mib():
 
 def lean_runtime():
     """onnxruntime's compiled module alone: its package imports a training interface, checks of the system and more."""
-    import importlib.machinery
     import types
 
     for name in ("onnxruntime", "onnxruntime.capi"):
