@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fercompress.errors import InputError, StudyError
-from fercompress.measure.board import Board, check_engine, connect, load_board, parse_board, shipped_boards
+from fercompress.measure.board import Board, check_engine, connect, known_hosts, load_board, parse_board, shipped_boards
 from fercompress.measure.channel import LocalChannel
 
 
@@ -38,12 +38,17 @@ def test_an_unknown_name_is_told_its_neighbour_and_what_ships():
     [
         ('kind = "local"\npyton = "x"', r"here: unknown key 'pyton'; did you mean 'python'\? \(known: accuracy_processes, cores"),
         ("", r"here: kind: missing"),
-        ('kind = "moon"', r"here: kind: input should be 'local' \(given: 'moon'\)"),
+        ('kind = "moon"', r"here: kind: input should be 'local' or 'ssh' \(given: 'moon'\)"),
         ('kind = "local"\nthreads = 0', r"here: threads: .*greater than or equal to 1 \(given: 0\)"),
         ('kind = "local"\nthreads = "2"', r"here: threads: .*valid integer \(given: '2'\)"),
         ('kind = "local"\ncores = []', r"here: cores: .*at least 1 item"),
         ('kind = "local"\ncores = [-1]', r"here: cores.0: .*greater than or equal to 0"),
         ("kind = ", r"here: not valid TOML"),
+        ('kind = "local"\nhost = "x"', r'host: only for kind = "ssh", this target is "local"'),
+        ('kind = "ssh"\nhost = "-oProxyCommand=x"', r"here: host: .*pattern"),
+        ('kind = "ssh"\nworkspace = "../up"', r"workspace is a folder below the login home, got '../up'"),
+        ('kind = "ssh"\npassword = "x"', r"here: unknown key 'password'"),
+        ('like = "rpi5"', r"here: like: no shipped target is named 'rpi5'; did you mean 'rpi4'\?"),
     ],
 )
 def test_a_mistake_in_a_target_is_told_in_the_words_of_the_file(text, message):
@@ -71,6 +76,33 @@ def test_an_engine_that_a_target_does_not_list_is_refused():
 
 
 def test_the_way_to_this_machine_is_a_local_channel(tmp_path):
-    channel = connect(load_board("localhost"), tmp_path)
+    channel = connect(load_board("localhost"), tmp_path, "run")
     assert isinstance(channel, LocalChannel)
     channel.close()
+
+
+def test_a_file_like_a_shipped_target_keeps_what_it_does_not_say():
+    board = parse_board('like = "rk3399pro-debian10"\nhost = "10.0.0.7"\nuser = "linaro"', "edge-r", "edge-r.toml")
+    assert (board.name, board.kind, board.host, board.user, board.cores, board.governor) == (
+        "edge-r",
+        "ssh",
+        "10.0.0.7",
+        "linaro",
+        (4, 5),
+        "performance",
+    )
+    assert board.engines == ("rknnlite", "rknn", "onnxruntime", "numpy")
+
+
+def test_a_board_runs_its_own_python_not_this_machines_path():
+    assert parse_board('kind = "ssh"\nhost = "x"', "a", "a").python == "python3"
+
+
+def test_a_shipped_board_without_a_host_says_how_to_give_one(tmp_path):
+    with pytest.raises(InputError, match=r"target 'rpi4' has no host: write a file of your own(.|\n)*like = \"rpi4\"(.|\n)*host ="):
+        connect(load_board("rpi4"), tmp_path, "run")
+
+
+def test_pinned_host_keys_lie_in_the_users_configuration(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert known_hosts() == tmp_path / "fercompress" / "known_hosts"

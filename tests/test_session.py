@@ -34,7 +34,7 @@ class Run:
 
     def __call__(self, settings: Measure = QUICK, done=(), record=None, **more):
         return measure(
-            self.bundles, CLIPS, settings, self.board, connect(self.board, self.folder / "target"), self.folder / "work",
+            self.bundles, CLIPS, settings, self.board, connect(self.board, self.folder / "target", "run"), self.folder / "work",
             done=done, record=record or self.blocks.append, progress=self.progress.append, **more,
         )  # fmt: skip
 
@@ -325,7 +325,7 @@ def test_a_session_that_is_stopped_leaves_no_agent_running(tmp_path, stop, pass_
     bundles = [MeasuredBundle(tiny_bundle.write(folder / str(i), "a", i), i, "f", np.zeros(150_000, int)) for i in range(2)]
     board = load_board("localhost")
     settings = Measure(passes=({pass_!r},), block_s=300.0)
-    channel = connect(board, folder / "target")
+    channel = connect(board, folder / "target", "run")
     measure(dict(a=bundles), tiny_bundle.clips(), settings, board, channel, folder / "work", done=[], record=print, progress=print)
     """
     host = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)

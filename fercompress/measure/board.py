@@ -8,7 +8,7 @@ import os
 import sys
 import tomllib
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -20,39 +20,46 @@ from fercompress.measure.power import Power
 from fercompress.measure.ssh import Address
 from fercompress.measure.sshchannel import SshChannel
 
+SSH_ONLY = {"host", "port", "user", "key", "known_hosts", "workspace", "unreachable_s", "disk_mb"}
+
 
 class Board(Section):
-    """kind "local": the agent is a child process on this machine; "ssh": it runs on a machine that is reached so.
+    """kind "local": the agent is a child process on this machine; "ssh": it runs on `host`.
 
-    What an ssh target leaves out is taken from ~/.ssh/config, then from ssh's own defaults.
+    python: None is the interpreter that runs fercompress, on a board `python3`
+    key: a private key's file, besides those that ssh finds; workspace: a folder below the login home; disk_mb: MiB that it may take
+    governor: asked for where it can be written; "leave" asks for none
+    emulated: latency and power of an emulator say nothing of a board, and are refused there
     """
 
     name: Name
     kind: Literal["local", "ssh"]
-    host: Annotated[str, Field(pattern=r"^[^\s-]\S*$")] | None = None  # a name or an address, as `ssh` takes it
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    user: str = ""
-    key: str | None = None  # a private key's file, beside those that ssh finds and the ssh agent's
-    known_hosts: str | None = None  # host keys are looked up here too; default: where `fercompress board trust` writes
-    workspace: str = ".cache/fercompress"  # below the login home
-    unreachable_s: Annotated[float, Field(gt=0)] = 300.0  # how long a broken link is tried again
-    disk_mb: Annotated[int, Field(ge=16)] = 2048  # MiB that the workspace may take
-    python: str = ""  # the target's interpreter, CPython 3.6 or newer; default: this one for "local", python3 for "ssh"
-    engines: Annotated[tuple[str, ...], Field(min_length=1)] = ("onnxruntime",)
+    host: Annotated[str, Field(pattern=r"^[^\s-]\S*$", max_length=255)] | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None  # None: as ~/.ssh/config says, else 22
+    user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=64)] | None = None
+    key: Annotated[str, Field(min_length=1)] | None = None
+    known_hosts: Annotated[str, Field(min_length=1)] | None = None  # None: where `fercompress board trust` writes; the user's own is read as well
+    workspace: str = ".cache/fercompress"
+    unreachable_s: Annotated[float, Field(gt=0, le=86400)] = 300.0
+    disk_mb: Annotated[int, Field(ge=64)] = 2048
+    python: Annotated[str, Field(min_length=1)] = sys.executable
+    engines: Annotated[tuple[str, ...], Field(min_length=1)] = ("onnxruntime",)  # in order of preference
     cores: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None  # pin the agent to these; None: do not
     threads: Annotated[int, Field(ge=1)] | None = None  # None: as the study says
     accuracy_processes: Annotated[int, Field(ge=1, le=64)] = 1
+    governor: Annotated[str, Field(pattern=r"^[a-z]+$")] = "leave"
+    emulated: bool = False
     power: Power = Power()
 
     @model_validator(mode="after")
-    def _reachable(self) -> Self:
-        if self.kind == "ssh" and self.host is None:
-            raise ValueError("an ssh target needs host; add host = \"...\" to the target's file")
+    def _fits(self) -> Self:
+        foreign = sorted(self.model_fields_set & SSH_ONLY)
+        if self.kind != "ssh" and foreign:
+            raise ValueError(f'{", ".join(foreign)}: only for kind = "ssh", this target is "{self.kind}"')
+        place = PurePosixPath(self.workspace)
+        if place.is_absolute() or ".." in place.parts or not place.parts or self.workspace.startswith("~"):
+            raise ValueError(f"workspace is a folder below the login home, got {self.workspace!r}")
         return self
-
-    @property
-    def interpreter(self) -> str:
-        return self.python or (sys.executable if self.kind == "local" else "python3")
 
 
 def shipped_boards() -> list[str]:
@@ -78,11 +85,13 @@ def load_board(name_or_path: str) -> Board:
 
 
 def load_boards(names_or_paths: Sequence[str]) -> list[Board]:
-    """raises: StudyError, also where two have one name: results could not tell them apart"""
+    """raises: StudyError, also where two have one name: results could not tell them apart; InputError where one does not say where it is"""
     boards = [load_board(each) for each in names_or_paths]
     for board, given in zip(boards, names_or_paths, strict=True):
         if sum(other.name == board.name for other in boards) > 1:
             raise StudyError(f"two targets are named {board.name!r}, the second from {given}; give one of the files another name")
+        if board.kind == "ssh":
+            require_host(board)
     return boards
 
 
@@ -93,34 +102,64 @@ def parse_board(text: str, name: str, source: str) -> Board:
     except tomllib.TOMLDecodeError as error:
         raise StudyError(f"{source}: not valid TOML: {error}") from error
     try:
-        return Board.model_validate_json(json.dumps({"name": name, **table}, default=str))
+        return Board.model_validate_json(json.dumps({"name": name, **_with_defaults(_with_like(table, source))}, default=str))
     except ValidationError as error:
         raise StudyError("\n".join(f"{source}: {_sentence(detail)}" for detail in error.errors())) from error
 
 
+def _with_like(table: dict[str, Any], source: str) -> dict[str, Any]:
+    """`like = "rpi4"`: the shipped target's keys, over which the file's own go. raises: StudyError"""
+    if "like" not in table:
+        return table
+    like, names = table["like"], shipped_boards()
+    if like not in names:
+        raise StudyError(f"{source}: like: no shipped target is named {like!r}{did_you_mean(str(like), names)}; shipped: {', '.join(names)}")
+    shipped = tomllib.loads(importlib.resources.files("fercompress_boards").joinpath(f"{like}.toml").read_text(encoding="utf-8"))
+    return {**shipped, **{key: value for key, value in table.items() if key != "like"}}
+
+
+def _with_defaults(table: dict[str, Any]) -> dict[str, Any]:
+    """A board's Python is not at the path of this machine's."""
+    return {"python": "python3", **table} if table.get("kind") == "ssh" else table
+
+
+def known_hosts() -> Path:
+    """Where pinned host keys are kept, beside the user's own known_hosts."""
+    config = os.environ.get("XDG_CONFIG_HOME", "")
+    return (Path(config) if Path(config).is_absolute() else Path.home() / ".config") / "fercompress" / "known_hosts"
+
+
+def require_host(board: Board) -> str:
+    """raises: InputError if a target that is reached over SSH does not say where it is"""
+    if board.host is None:
+        raise InputError(
+            f"target {board.name!r} has no host: write a file of your own, my-board.toml, with two lines,\n"
+            f'    like = "{board.name if board.name in shipped_boards() else "rk3399pro-debian10"}"\n    host = "192.168.1.20"\n'
+            f"and give that file as the target"
+        )
+    return board.host
+
+
 def connect(board: Board, root: Path, run_id: str) -> LocalChannel | SshChannel:
-    """The way to the target. root: the folder on this machine where a local target keeps its files; run_id: who may take up what runs there"""
-    if board.kind == "local":
-        return LocalChannel(root)
-    return SshChannel(address(board), run_id)
+    """The way to the target. root: the folder on this machine where a local target keeps its files; run_id: who may take up what runs there
+
+    raises: InputError. A board is not asked before the first request.
+    """
+    return LocalChannel(root) if board.kind == "local" else SshChannel(address(board), run_id)
 
 
 def address(board: Board) -> Address:
-    assert board.host is not None
+    """raises: InputError if a target that is reached over SSH does not say where it is"""
     return Address(
-        board.host, board.name, board.port, board.user, Path(board.key) if board.key else None, board.interpreter, board.workspace,
-        Path(board.known_hosts) if board.known_hosts else trusted_hosts(), board.unreachable_s, board.disk_mb,
+        require_host(board), board.name, board.port, board.user or "", Path(board.key) if board.key else None, board.python, board.workspace,
+        Path(board.known_hosts).expanduser() if board.known_hosts else known_hosts(), board.unreachable_s, board.disk_mb,
     )  # fmt: skip
-
-
-def trusted_hosts() -> Path:
-    """The known_hosts file that `fercompress board trust` writes."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "fercompress" / "known_hosts"
 
 
 def check_engine(board: Board, engine: str) -> None:
     """raises: InputError if a bundle's engine may not run on the target"""
-    if engine not in board.engines:
+    # A pair runs where both of its halves do.
+    if engine not in board.engines and not set(engine.split("+")) <= set(board.engines):
         raise InputError(f"target {board.name!r} runs {', '.join(board.engines)}, the bundle needs {engine!r}; see `engines` in the target's file")
 
 
@@ -128,7 +167,7 @@ def _sentence(detail: Any) -> str:
     """One pydantic error as one line in the words of the TOML file."""
     place = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
-        known = sorted(Board.model_fields)
+        known = sorted({*Board.model_fields, "like"} - {"name"})
         return f"unknown key {place!r}{did_you_mean(place, known)} (known: {', '.join(known)})"
     if detail["type"] == "missing":
         return f"{place}: missing; add it, as in the shipped localhost.toml"

@@ -69,7 +69,7 @@ def measure(
     """
     for variant, several in bundles.items():
         check_bundles(variant, several, board)
-    agent = Agent(channel, board.interpreter, board.cores, work)
+    agent = Agent(channel, board.python, board.cores, work)
     failures: Counter[str] = Counter()
     reasons: dict[str, str] = {}
     finished = 0
@@ -134,7 +134,7 @@ def probe(agent: Agent, bundles: Bundles, board: Board, deadline_s: float) -> An
         raise AgentError(f"target {board.name!r}: {answer.reason}")
     for engine in sorted({measured.bundle.engine for measured in every(bundles)} - set(answer.engines)):
         modules = " ".join(answer.missing.get(engine, [engine]))
-        raise AgentError(f"target {board.name!r}: {board.interpreter} has no module {modules}; install it there: pip install {modules}")
+        raise AgentError(f"target {board.name!r}: {board.python} has no module {modules}; install it there: pip install {modules}")
     return answer
 
 
