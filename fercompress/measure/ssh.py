@@ -261,8 +261,12 @@ def refusal(title: str, address: Address, place: Endpoint, error: Exception) -> 
     if isinstance(error, paramiko.BadAuthenticationType) and "publickey" not in error.allowed_types:
         kinds = ", ".join(error.allowed_types)
         return TargetError(f"{title}: it takes only {kinds}, and fercompress sends no passwords; allow keys there and {put_key}")
+    text = str(error)
+    if isinstance(error, paramiko.SSHException) and "EOF" in text:  # also where the link broke while keys were tried
+        return UnreachableError(f"{title}: the connection ended while logging in; is the board starting, or does it refuse after many keys?")
     if isinstance(error, paramiko.AuthenticationException) or "No authentication methods" in str(error):
-        return TargetError(f"{title}: no key is accepted for user {place.user!r}; see `user` and `key` in the target's file, or {put_key}")
+        # A board that is starting refuses everybody for a while: whoever got in before tries again.
+        return UnreachableError(f"{title}: no key is accepted for user {place.user!r}; see `user` and `key` in the target's file, or {put_key}")
     if isinstance(error, IncompatiblePeer):
         return TargetError(
             f"{title}: no common algorithm ({error}); if it has only an ssh-rsa (SHA-1) key or an old Dropbear, give it a modern host key: "
@@ -276,7 +280,6 @@ def refusal(title: str, address: Address, place: Endpoint, error: Exception) -> 
         return UnreachableError(f"{title}: no route to it; is the board on, and the cable or Wi-Fi connected?")
     if isinstance(error, TimeoutError):
         return UnreachableError(f"{title}: no answer within {CONNECT_S:g} s; is the board up, and does a firewall let port {place.port} through?")
-    text = str(error)
     if "banner" in text.lower() or "No existing session" in text or "protocol version" in text:
         return UnreachableError(f"{title}: what listens there does not speak SSH in time ({text}); is `port` right, is the board overloaded?")
     text = text or type(error).__name__

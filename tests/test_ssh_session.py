@@ -1,0 +1,81 @@
+"""A whole session over SSH, with the real agent: the same blocks as on this machine, whatever becomes of sshd meanwhile."""
+
+import random
+import threading
+
+import numpy as np
+import pytest
+import tiny_bundle
+from sshlab import Sshd, isolated
+
+from fercompress.config import Measure
+from fercompress.measure.board import load_board
+from fercompress.measure.channel import LocalChannel
+from fercompress.measure.session import MeasuredBundle, measure
+from fercompress.measure.sshchannel import SshChannel
+from fercompress.records import Pass, Status
+
+SETTINGS = Measure(rounds=2, block_clips=4, block_s=0.001, warmup_clips=0, passes=("accuracy", "latency", "memory"))
+ROWS = np.array([1, 3, 5, 8, 9], np.int64)
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    with isolated(monkeypatch, tmp_path):
+        lab = Sshd(tmp_path / "lab")
+        lab.start()
+        yield lab
+        lab.stop()
+
+
+def session(folder, channel):
+    """Two variants, all passes but power; returns the blocks in the order in which they came."""
+    bundles = {name: [MeasuredBundle(tiny_bundle.write(folder / name, name, seed), seed, "f0", ROWS)] for seed, name in enumerate("ab")}
+    blocks = []
+    with channel:
+        keys = measure(
+            bundles, tiny_bundle.clips(), SETTINGS, load_board("localhost"), channel, folder / "work",
+            done=(), record=blocks.append, progress=lambda _: None,
+        )  # fmt: skip
+    assert sorted(map(str, keys)) == sorted(str(block.key) for block in blocks)  # none is missing, none is there twice
+    assert [block.reason for block in blocks if block.status is not Status.OK] == []
+    return blocks
+
+
+def logits(blocks):
+    return {block.key.variant: block.logits for block in blocks if block.key.pass_ is Pass.ACCURACY}
+
+
+def test_a_session_over_ssh_gives_the_local_rows_and_the_same_logits(lab, tmp_path):
+    there = session(tmp_path / "there", SshChannel(lab.address()))
+    here = session(tmp_path / "here", LocalChannel(tmp_path / "target"))
+    assert [block.key for block in there] == [block.key for block in here]
+    for variant, expected in logits(here).items():
+        np.testing.assert_array_equal(logits(there)[variant], expected)
+    assert list((lab.home / "work" / "jobs").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_session_whose_sshd_is_killed_at_random_moments_loses_and_doubles_no_block(lab, tmp_path):
+    draw, over, kills = random.Random(7), threading.Event(), []
+
+    def disturb() -> None:
+        while not over.wait(draw.uniform(0.2, 1.2)):
+            lab.kill()
+            over.wait(draw.uniform(0.0, 0.2))
+            lab.start()
+            kills.append(1)
+
+    thread = threading.Thread(target=disturb)
+    channel = SshChannel(lab.address())
+    channel.greet()
+    thread.start()
+    try:
+        blocks = session(tmp_path, channel)
+    finally:
+        over.set()
+        thread.join()
+    assert len(kills) >= 3
+    assert channel.reconnects >= 3
+    expected = tiny_bundle.logits_by_numpy(tiny_bundle.clips().frames[ROWS])
+    np.testing.assert_allclose(logits(blocks)["a"], expected, rtol=2e-5, atol=2e-5)
