@@ -26,6 +26,7 @@ class Board(Section):
     cores: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None  # pin the agent to these; None: do not
     threads: Annotated[int, Field(ge=1)] | None = None  # None: as the study says
     accuracy_processes: Annotated[int, Field(ge=1, le=64)] = 1
+    cool_down_s: Annotated[float, Field(ge=0, le=3600)] = 300.0  # at most so long a latency block waits until the target is cool; 0: it never waits
 
 
 def shipped_boards() -> list[str]:
@@ -62,8 +63,8 @@ def parse_board(text: str, name: str, source: str) -> Board:
         raise StudyError("\n".join(f"{source}: {_sentence(detail)}" for detail in error.errors())) from error
 
 
-def connect(board: Board, root: Path) -> Channel:
-    """The way to the target; root: the folder on this machine where a local target keeps its files"""
+def connect(board: Board, root: Path, run_id: str = "") -> Channel:  # noqa: ARG001  a child ends with this process: nothing of it is taken up
+    """The way to the target; root: the folder on this machine where a local target keeps its files; run_id: of the run whose jobs may be taken up"""
     assert board.kind == "local"
     return LocalChannel(root)
 

@@ -58,7 +58,8 @@ def accuracy(job, interpreter_bytes):
     part = str(job["logits"]) + ".part"
     npyfile.write_floats(part, logits)
     os.replace(part, str(job["logits"]))
-    return {"facts": {"engine": engine.versions(), "features": "read from the cache" if cache.hit else "computed"}}
+    sha256 = inputs.file_sha256(str(job["logits"]))
+    return {"logits_sha256": sha256, "facts": {"engine": engine.versions(), "features": "read from the cache" if cache.hit else "computed"}}
 
 
 def latency(job, interpreter_bytes):
@@ -138,13 +139,18 @@ def power(job, interpreter_bytes):
     return {"power": measured, "facts": {"engine": engine.versions(), "power_scope": scope}}
 
 
+def conditions(job, interpreter_bytes):
+    """Nothing: what is asked for are the facts that every result has (temperatures, clocks, the time)."""
+    return {}
+
+
 def clean(job, interpreter_bytes):
     """Remove a folder that jobs filled; one that is not there is clean."""
     shutil.rmtree(str(job["folder"]), ignore_errors=True)
     return {}
 
 
-JOBS = {"accuracy": accuracy, "clean": clean, "latency": latency, "memory": memory, "power": power, "probe": probe}
+JOBS = {"accuracy": accuracy, "clean": clean, "conditions": conditions, "latency": latency, "memory": memory, "power": power, "probe": probe}
 
 
 def _prepared(job, bundle, engine):
