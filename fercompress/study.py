@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from fercompress.errors import InputError, ResultsError
 from fercompress.making import Maker, check, step_s
 from fercompress.measure import board, session
 from fercompress.measure.board import Board
-from fercompress.measure.channel import LocalChannel
 from fercompress.measure.schedule import MeasuredBundle
 from fercompress.progress import Reporter
 from fercompress.records import BlockKey, Clips, Fold, digest
@@ -223,12 +223,24 @@ def _measure_on(
     target: Board, study: config.Study, several: dict[str, list[MeasuredBundle]], prepared: Prepared, store: Store, tell: Reporter
 ) -> tuple[BlockKey, ...]:
     folder = prepared.workspace.root / "work" / f"target-{target.name}"
-    with tell.stage(f"measure on {target.name}") as bar, LocalChannel(folder / "target") as channel:
+    channel = board.connect(target, folder / "target", run_id := _run_id(prepared.workspace))
+    with tell.stage(f"measure on {target.name}") as bar, contextlib.closing(channel):
         return session.measure(
             several, prepared.clips, study.measure, target, channel, folder / "host",
             done=store.done(), record=lambda block: void(store.record(block)),
             progress=lambda now: bar.done(now.done, now.total, f"{now.pass_} {now.variant}"),
+            baseline=study.baseline, run_id=run_id, tried=store.tried(),
         )  # fmt: skip
+
+
+def _run_id(workspace: Workspace) -> str:
+    """A random name of the run that this folder holds: what ran on a target under it is taken up by this folder's next process, and by no other's."""
+    path = workspace.root / "work" / "run.json"
+    known = workspace.load_json(path)
+    if known is None:
+        known = {"id": uuid.uuid4().hex}
+        workspace.save_json(path, known)
+    return str(known["id"])
 
 
 def void(_: object) -> None:
