@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from fercompress import config, studyfile
 from fercompress.data import sheet, source
 from fercompress.errors import InputError, ResultsError
@@ -22,6 +20,7 @@ from fercompress.progress import Reporter
 from fercompress.records import BlockKey, Clips, Fold, digest
 from fercompress.report.record import ReportInput
 from fercompress.report.render import render
+from fercompress.results.faults import faults
 from fercompress.results.store import FILE, Store, Training
 from fercompress.results.summary import write_summary
 from fercompress.results.tables import Tables, read_tables
@@ -262,13 +261,7 @@ def report_input(found: Tables, summary: dict[str, Any]) -> ReportInput:
         predictions=found.predictions,
         manifests={stored.variant: stored.manifest for stored in reversed(found.bundles) if stored.timed},
         host={target: {key: facts[key] for key in _HOST_FACTS if facts.get(key) is not None} for target, facts in found.facts.items()},
-        faults=_faults(found.blocks[found.blocks["counted"].astype(bool)]),
+        faults=faults(found.blocks),
         left_out=[asdict(row) for row in found.clips.left_out] if found.clips else [],
         epochs=found.epochs,
     )
-
-
-def _faults(blocks: pd.DataFrame) -> list[dict[str, Any]]:
-    failed = blocks[blocks["status"] != "ok"]
-    columns = ["variant", "target", "pass", "status", "reason"]
-    return [dict(zip(columns, row, strict=True)) for row in failed[columns].itertuples(index=False)]

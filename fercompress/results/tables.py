@@ -11,15 +11,19 @@ import pandas as pd
 
 from fercompress.errors import ResultsError
 from fercompress.records import Block, Int64, Pass, Status
+from fercompress.results import conditions
 from fercompress.results.store import ClipFacts, Entry, FoldFacts, Store, StoredBundle, Training
 
 STAGES = ("extractor", "predictor", "clip")
 MEMORY_STEPS = ("interpreter", "runtime", "model", "peak")
 
+CONDITIONS = {"hot_start": conditions.hot_start, "clock_changed": conditions.clock_changed, "throttled": conditions.throttled}
+
 _PLACE = ("variant", "target", "pass", "seed", "fold", "round", "position")
 _BLOCKS = (
     "block", "recorded", "counted", *_PLACE, "settings_sha256", "bundle_sha256", "status", "reason", "clips",
     *(f"{stage}_p50_ns" for stage in STAGES), *(f"memory_{step}_bytes" for step in MEMORY_STEPS), "power_w", "host_busy_share",
+    "hot_start", "clock_changed", "throttled",
 )  # fmt: skip
 _TIMINGS = ("block", "variant", "target", "seed", "fold", "round", "position", "call", "extractor_ns", "predictor_ns", "clip_ns")
 _PREDICTIONS = ("block", "variant", "target", "seed", "fold", "clip", "clip_id", "subject", "cluster", "label", "predicted", "correct")
@@ -113,6 +117,7 @@ def _block_line(entry: Entry) -> tuple[Any, ...]:
         **{f"memory_{step}_bytes": (block.memory_bytes or {}).get(step, nan) for step in MEMORY_STEPS},
         "power_w": (block.power or {}).get("power_w", nan),
         "host_busy_share": (block.facts or {}).get("host_busiest_percent_during", nan) / 100,  # of one core, by the busiest other process
+        **{name: told(block.facts or {}) for name, told in CONDITIONS.items()},
     }  # fmt: skip
     return tuple(line[column] for column in _BLOCKS)
 
