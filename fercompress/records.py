@@ -171,6 +171,10 @@ class Status(enum.StrEnum):
     EXCLUDED = "excluded"
 
 
+QUARANTINED = "quarantined"  # how the reason of a block begins that was left out since its variant broke too often
+REBOOTED = "the target rebooted while it ran"  # the reason of a block that is marked so, and redone
+
+
 @dataclass(frozen=True)
 class BlockKey:
     """Which block: a variant's bundle on a target, in one pass, at one place of the schedule."""
@@ -232,6 +236,9 @@ class Doubt(enum.StrEnum):
     NOISY = "the blocks' medians vary by 10 % or more: run on a quieter machine or add rounds"
     DRIFT = "the second half of the rounds is slower or faster than the first by 5 % or more: check temperature and load"
     BUSY_HOST = "another process used 10 % or more of a core during one block in ten or more: close it and run again"
+    HOT_START = "a block or more began on a target that had not cooled down to 3 degC above its first reading: raise cool_down_s or cool it better"
+    CLOCK_CHANGED = "the governor or the highest clock changed during a block or more: fix the governor, close what else sets clocks"
+    THROTTLED = "the target's cooling set in, or it warmed by more than 15 degC, during a block or more: cool it better or raise cool_down_s"
     ONE_SEED = "one training seed: differences in accuracy between variants include the luck of training"
     FEW_PEOPLE = "fewer than 10 people (or sentences) in the test clips: the interval of the accuracy may be too narrow"
     INCOMPLETE = "part of the planned blocks is missing or failed: run the same command again"

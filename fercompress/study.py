@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from fercompress import config, studyfile
 from fercompress.data import sheet, source
@@ -21,6 +20,7 @@ from fercompress.progress import Reporter
 from fercompress.records import BlockKey, Clips, Fold, digest
 from fercompress.report.record import ReportInput
 from fercompress.report.render import render
+from fercompress.results.faults import faults
 from fercompress.results.store import FILE, Store, Training
 from fercompress.results.summary import write_summary
 from fercompress.results.tables import Tables, read_tables
@@ -225,12 +225,24 @@ def _measure_on(
     folder = prepared.workspace.root / "work" / f"target-{target.name}"
     if "power" in study.measure.passes:
         tell.note(f"{target.name}: {power.announcement(target.power, len(several))}")
-    with tell.stage(f"measure on {target.name}") as bar, board.connect(target, folder / "target", prepared.workspace.run_id) as channel:
+    channel = board.connect(target, folder / "target", run_id := _run_id(prepared.workspace))
+    with tell.stage(f"measure on {target.name}") as bar, contextlib.closing(channel):
         return session.measure(
             several, prepared.clips, study.measure, target, channel, folder / "host",
             done=store.done(), record=lambda block: void(store.record(block)),
             progress=lambda now: bar.done(now.done, now.total, f"{now.pass_} {now.variant}"),
+            baseline=study.baseline, run_id=run_id, tried=store.tried(),
         )  # fmt: skip
+
+
+def _run_id(workspace: Workspace) -> str:
+    """A random name of the run that this folder holds: what ran on a target under it is taken up by this folder's next process, and by no other's."""
+    path = workspace.root / "work" / "run.json"
+    known = workspace.load_json(path)
+    if known is None:
+        known = {"id": uuid.uuid4().hex}
+        workspace.save_json(path, known)
+    return str(known["id"])
 
 
 def void(_: object) -> None:
@@ -252,13 +264,7 @@ def report_input(found: Tables, summary: dict[str, Any]) -> ReportInput:
         predictions=found.predictions,
         manifests={stored.variant: stored.manifest for stored in reversed(found.bundles) if stored.timed},
         host={target: {key: facts[key] for key in _HOST_FACTS if facts.get(key) is not None} for target, facts in found.facts.items()},
-        faults=_faults(found.blocks[found.blocks["counted"].astype(bool)]),
+        faults=faults(found.blocks),
         left_out=[asdict(row) for row in found.clips.left_out] if found.clips else [],
         epochs=found.epochs,
     )
-
-
-def _faults(blocks: pd.DataFrame) -> list[dict[str, Any]]:
-    failed = blocks[blocks["status"] != "ok"]
-    columns = ["variant", "target", "pass", "status", "reason"]
-    return [dict(zip(columns, row, strict=True)) for row in failed[columns].itertuples(index=False)]

@@ -13,7 +13,6 @@ import errno
 import fcntl
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,14 +39,6 @@ class Workspace:
     @property
     def bundles(self) -> Path:
         return self.root / "bundles"
-
-    @property
-    def run_id(self) -> str:
-        """Random, the same for as long as the folder lives: what a process of this run started on a target, another one may take up."""
-        path = self.root / "work" / "run-id"
-        if not path.exists():
-            self.save_json(path, secrets.token_hex(16))
-        return str(self.load_json(path))
 
     def work(self, kind: str, key: str) -> Path:
         """kind: clips, teacher, features, variant ...; key: a digest of all that its content depends on."""

@@ -8,7 +8,7 @@ from fercompress.errors import AgentError, DiskFullError
 from fercompress.measure.agentjob import check_exit, parse_answer
 from fercompress.measure.channel import Completed
 
-GOOD = {"schema": 1, "nonce": "n", "ok": True, "reason": "", "clip_ns": [1, 2], "facts": {"cpu": "x"}, "memory_bytes": {"peak": 5}, "new key": 1}
+GOOD = {"schema": 1, "nonce": "n", "ok": True, "reason": "", "clip_ns": [1, 2], "facts": {"cpu": "x"}, "memory_bytes": {"peak": 5}}
 
 
 def test_an_answer_is_read_and_what_it_does_not_hold_is_empty():
@@ -24,6 +24,14 @@ def test_an_answer_is_read_and_what_it_does_not_hold_is_empty():
         ({"clip_ns": "12"}, "clip_ns"),
         ({"ok": 1}, "ok"),
         ({"memory_bytes": {"peak": "5"}}, "memory_bytes.peak"),
+        ({"new key": 1}, "new key"),
+        ({"result": "../../etc/passwd"}, "result"),
+        ({"clip_ns": [-1]}, r"clip_ns\.0"),
+        ({"clip_ns": [86_400 * 10**9 + 1]}, r"clip_ns\.0"),
+        ({"memory_bytes": {"peak": 10**30}}, "memory_bytes.peak"),
+        ({"power": {"power_w": float("nan")}}, "NaN is no number"),
+        ({"facts": {"x": float("inf")}}, "Infinity is no number"),
+        ({"facts": {"x": "y" * 2_000_000}}, "facts"),
         ({"nonce": "other"}, "belongs to another job"),
     ],
 )

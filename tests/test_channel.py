@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from fercompress.errors import AgentError, DiskFullError, TargetError, TargetTimeoutError
-from fercompress.measure.channel import LocalChannel, target_error
+from fercompress.measure.channel import LINK_FROM_BYTES, LocalChannel, target_error
 
 # Starts a child in its group and one that left it, notes both, and sleeps.
 FAMILY = """
@@ -148,6 +148,44 @@ def test_putting_the_same_file_twice_changes_nothing(channel, tmp_path):
     channel.put(source, "name")
     channel.put(channel.root / "name", "name")
     assert [path.name for path in channel.root.iterdir()] == ["name"]
+
+
+def test_a_file_that_is_there_is_left_alone_and_one_that_was_damaged_or_deleted_is_mended(channel, tmp_path):
+    source = tmp_path / "source"
+    source.write_bytes(b"right")
+    channel.put(source, "name")
+    place = channel.root / "name"
+    before = place.stat()
+    channel.put(source, "name")
+    assert (place.stat().st_ino, place.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    place.write_bytes(b"wrong")
+    assert source.read_bytes() == b"right"
+    channel.put(source, "name")
+    assert place.read_bytes() == b"right"
+    place.unlink()
+    channel.put(source, "name")
+    assert place.read_bytes() == b"right"
+
+
+def test_a_large_file_is_linked_not_copied(channel, tmp_path):
+    source = tmp_path / "large"
+    with source.open("wb") as file:
+        file.truncate(LINK_FROM_BYTES)
+    channel.put(source, "name")
+    channel.put(source, "name")
+    assert (channel.root / "name").stat().st_ino == source.stat().st_ino
+    assert [path.name for path in channel.root.iterdir()] == ["name"]
+
+
+def test_what_is_forgotten_is_gone_and_the_rest_stays(channel, tmp_path):
+    source = tmp_path / "source"
+    source.write_bytes(b"x")
+    for name in ("jobs/a", "jobs/b"):
+        channel.put(source, name)
+    channel.forget("0a", ["jobs/a", "jobs/nowhere"])
+    assert [path.name for path in (channel.root / "jobs").iterdir()] == ["b"]
+    with pytest.raises(ValueError, match="below the root"):
+        channel.forget("0a", ["../source"])
 
 
 def test_missing_files_on_either_side_are_named(channel, tmp_path):

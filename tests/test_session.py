@@ -180,20 +180,20 @@ def test_each_fold_is_tested_on_its_own_clips(tmp_path):
 def test_a_variant_that_fails_is_recorded_and_left_out_after_the_second_time_while_others_go_on(tmp_path):
     run = Run(tmp_path, good=[one(tmp_path, "good")], silent=[one(tmp_path, "silent", predictor_scale=0.0)])
     keys = run(only("latency", "memory"))
-    assert len(run.blocks) == len(keys) == 10
+    assert len(run.blocks) == len(keys) + 1 == 11
     statuses = [block.status for block in run.blocks if block.key.variant == "silent"]
-    assert statuses == [Status.FAILED] * 2 + [Status.EXCLUDED] * 3
+    assert statuses == [Status.FAILED] * 2 + [Status.EXCLUDED] * 4
     assert {block.status for block in run.blocks if block.key.variant == "good"} == {Status.OK}
     reasons = [block.reason for block in run.blocks if block.key.variant == "silent"]
     assert "all zero" in reasons[0]
-    assert reasons[-1].startswith("left out: silent failed 2 times, at last because the model's logits are all zero")
+    assert reasons[-1].startswith("quarantined: failed 2 times, at last because the model's logits are all zero")
 
 
 def test_an_agent_that_is_killed_in_a_block_is_a_failed_block(tmp_path):
     run = Run(tmp_path, a=[one(tmp_path, "a")])
     run.board = board_with(tmp_path, """grep -q '"job": "latency"' "$2" && kill -9 $$""")
     run(only("latency", "memory"))
-    assert [block.status for block in run.blocks] == [Status.FAILED] * 2 + [Status.EXCLUDED] * 3
+    assert [block.status for block in run.blocks] == [Status.FAILED] * 2 + [Status.EXCLUDED] * 4
     assert run.blocks[0].reason == "the agent was ended by SIGKILL; was the target out of memory?"
 
 

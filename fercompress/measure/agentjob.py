@@ -4,41 +4,25 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import fercompress_agent
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fercompress.errors import AgentError, DiskFullError
+from fercompress.errors import AgentError, DiskFullError, TargetRebootedError, TargetTimeoutError
 from fercompress.measure import agentpack
+from fercompress.measure.answer import Answer, parse_answer, read_answer, read_logits
 from fercompress.measure.channel import Channel, Completed
-from fercompress.records import Float32
+from fercompress.records import Float32, digest
+
+__all__ = ["Agent", "Answer", "check_exit", "disk_error", "parse_answer", "write_bytes"]
 
 EXIT_DONE, EXIT_FAILED, EXIT_DISK_FULL = 0, 3, 4
-
-
-class Answer(BaseModel):
-    """The agent's result file; what a job does not measure stays empty."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
-
-    schema_: Literal[1] = Field(alias="schema")
-    nonce: str
-    ok: bool
-    reason: str
-    facts: dict[str, Any] = {}
-    extractor_ns: list[int] = []
-    predictor_ns: list[int] = []
-    clip_ns: list[int] = []
-    frame_ns: list[int] = []
-    memory_bytes: dict[str, int] = {}
-    power: dict[str, float] = {}
-    engines: dict[str, dict[str, str]] = {}
-    missing: dict[str, list[str]] = {}
+CLEAN_S = 60.0
 
 
 class Agent:
@@ -55,59 +39,61 @@ class Agent:
         self.pack = agentpack.pack()
 
     def deploy(self) -> None:
+        """Send the agent; one that is there undamaged is left alone."""
         local = self.incoming / self.pack.name
         write_bytes(local, self.pack.data)
         self.channel.put(local, self.pack.name)
 
-    def do(self, job: dict[str, Any], deadline_s: float, classes: int | None = None) -> tuple[Answer, Float32 | None]:
+    def do(self, job: Mapping[str, Any], deadline_s: float, classes: int | None = None, name: str = "") -> tuple[Answer, Float32 | None]:
         """Run one job. classes: how many columns the logits have that come back, None where none do.
 
-        raises: TargetTimeoutError; DiskFullError; AgentError if it broke or answered nonsense
+        name: of hexadecimal digits. A named job that runs on the target or has ended there is taken up, where the channel can do that,
+        and stays known until `forget`; without a name it is one that nobody takes up, and is forgotten when it ends.
+        raises: TargetTimeoutError; TargetRebootedError; DiskFullError; AgentError if it broke or answered nonsense
         An answer with ok = False is returned: the reason is the variant's, not the agent's.
         """
-        nonce = uuid.uuid4().hex
-        name = f"jobs/{nonce}"
+        known = name or uuid.uuid4().hex
+        # Of another agent's answer under the same name (it was upgraded meanwhile) the host would not know which agent measured.
+        nonce = digest(known, self.pack.sha256)[:32]
         job = {
             **job,
             "schema": fercompress_agent.SCHEMA,
             "nonce": nonce,
             "deadline_s": deadline_s,
             "affinity": self.cores,
-            "result": f"{name}.result.json",
+            "result": f"jobs/{known}.result.json",
         }
         if classes is not None:
-            job["logits"] = f"{name}.npy"
-        local, result = self.incoming / f"{nonce}.json", self.incoming / f"{nonce}.result.json"
+            job["logits"] = f"jobs/{known}.npy"
+        local, result, logits_file = (self.incoming / f"{known}{ending}" for ending in (".json", ".result.json", ".npy"))
         write_bytes(local, json.dumps(job, sort_keys=True).encode("ascii"))
         try:
-            self.channel.put(local, f"{name}.json")
-            completed = self.channel.run([self.python, self.pack.name, f"{name}.json"], deadline_s)
+            self.channel.put(local, f"jobs/{known}.json")
+            completed = self.channel.run([self.python, self.pack.name, f"jobs/{known}.json"], deadline_s, known)
             check_exit(completed)
-            # The job's own name here may be one file with the target's (a hard link): the answer gets another.
             self.channel.get(job["result"], result)
-            answer = parse_answer(result.read_bytes(), nonce)
-            logits = self._logits(f"{name}.npy", len(job["rows"]), classes) if classes is not None and answer.ok else None
-            return answer, logits
+            answer = read_answer(result, nonce)
+            logits = None
+            if classes is not None and answer.ok:
+                self.channel.get(job["logits"], logits_file)
+                logits = read_logits(logits_file, len(job["rows"]), classes, answer.logits_sha256)
         finally:
-            local.unlink(missing_ok=True)
-            result.unlink(missing_ok=True)
+            for path in (local, result, logits_file):
+                path.unlink(missing_ok=True)
+        if not name:
+            self.forget(known)
+        return answer, logits
 
-    def _logits(self, remote: str, rows: int, classes: int) -> Float32:
-        local = self.incoming / Path(remote).name
-        self.channel.get(remote, local)
-        try:
-            logits = np.load(local, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise AgentError(f"the agent's logits cannot be read ({error}); run the same command again") from error
-        finally:
-            local.unlink(missing_ok=True)
-        if logits.dtype != np.float32 or logits.shape != (rows, classes):
-            raise AgentError(f"the agent sent logits {logits.dtype} {logits.shape}, expected float32 {(rows, classes)}")
-        return np.asarray(logits, np.float32)
+    def forget(self, name: str) -> None:
+        """Remove what a job left on the target; what was recorded is not needed there."""
+        self.channel.forget(name, [f"jobs/{name}{ending}" for ending in (".json", ".result.json", ".npy")])
 
     def clean(self, folder: str) -> None:
-        """Remove a folder on the target."""
-        self.do({"job": "clean", "folder": folder}, deadline_s=60)
+        """Remove a folder on the target. That a cleaner breaks costs disk space there, not a session."""
+        try:
+            self.do({"job": "clean", "folder": folder}, deadline_s=CLEAN_S)
+        except (AgentError, TargetTimeoutError, TargetRebootedError):
+            return
 
 
 def check_exit(completed: Completed) -> None:
@@ -115,36 +101,26 @@ def check_exit(completed: Completed) -> None:
     if completed.exit_code in (EXIT_DONE, EXIT_FAILED):
         return
     lines = completed.stderr.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
+    said = "".join(letter if letter.isprintable() else " " for letter in lines[-1][:500])
     if completed.exit_code == EXIT_DISK_FULL:
-        raise DiskFullError(f"{lines[-1]}; free some and run the same command again")
+        raise DiskFullError(f"{said}; free some and run the same command again")
     if completed.exit_code < 0:
         number = -completed.exit_code
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
         hint = "; was the target out of memory?" if number == signal.SIGKILL else ""
         raise AgentError(f"the agent was ended by {name}{hint}")
-    raise AgentError(f"the agent broke with exit code {completed.exit_code}: {lines[-1]}")
-
-
-def parse_answer(text: bytes, nonce: str) -> Answer:
-    """raises: AgentError if the text is not the answer to the job with this nonce"""
-    try:
-        answer = Answer.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise AgentError(
-            f"the agent's answer cannot be used ({'.'.join(map(str, first['loc']))}: {first['msg']}); run the same command again"
-        ) from error
-    if answer.nonce != nonce:
-        raise AgentError("the agent's answer belongs to another job; does something else use the same folder on the target?")
-    return answer
+    raise AgentError(f"the agent broke with exit code {completed.exit_code}: {said}")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """raises: DiskFullError"""
+    """Whole or not at all: another process may be reading what was there. raises: DiskFullError"""
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        part.write_bytes(data)
+        os.replace(part, path)
     except OSError as error:
+        part.unlink(missing_ok=True)
         raise disk_error(path, error) from error
 
 

@@ -50,6 +50,7 @@ class Board(Section):
     governor: Annotated[str, Field(pattern=r"^[a-z]+$")] = "leave"
     emulated: bool = False
     power: Power = Power()
+    cool_down_s: Annotated[float, Field(ge=0, le=3600)] = 300.0  # at most so long a latency block waits until the target is cool; 0: it never waits
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -21,6 +23,7 @@ from fercompress.errors import AgentError, DiskFullError, TargetError, TargetTim
 
 OUTPUT_LIMIT_BYTES = 4 << 20  # of stdout and of stderr each; what is beyond is read and dropped
 FILE_LIMIT_BYTES = 256 << 20  # of a file that comes back
+LINK_FROM_BYTES = 16 << 20  # smaller files are copied, so that damage to one of two copies never reaches the other
 PIPE_S = 2.0  # a descendant that outlived the kill may hold a pipe open: what was read until then counts
 
 
@@ -36,17 +39,23 @@ class Completed:
 class Channel(Protocol):
     """Remote names are relative, with `/`; commands run in the folder that they are relative to.
 
-    All three raise TargetError when the target cannot be reached; `close` ends every command that still runs.
-    Commands may be run from several threads.
+    All raise TargetError when the target cannot be reached; `close` ends every command that still runs.
+    All may be called from several threads.
     """
 
-    def put(self, local: Path, remote: str) -> None: ...
+    def put(self, local: Path, remote: str) -> None:
+        """The name appears when the file is complete. A file that is there with this content is left alone: others may be reading it."""
+        ...
 
     def run(self, argv: list[str], deadline_s: float, job: str = "") -> Completed:
         """job: the command's name. Where commands outlive a lost link or this process, one of that name that runs, or has ended, is taken up."""
         ...
 
     def get(self, remote: str, local: Path) -> None: ...
+
+    def forget(self, job: str, files: Sequence[str] = ()) -> None:
+        """What the command of this name left (its status, its output) and these files are not needed any more; what is not there is fine."""
+        ...
 
     def close(self) -> None: ...
 
@@ -69,22 +78,19 @@ class LocalChannel:
         self.close()
 
     def put(self, local: Path, remote: str) -> None:
-        """A hard link where the file system allows one, else a copy; the name appears when it is complete."""
+        """A copy; of a large file a hard link, where the file system allows one."""
         place = self._place(remote)
-        part = place.with_name(place.name + ".part")
+        part = place.with_name(f"{place.name}.{threading.get_ident()}.part")
         try:
+            if _same(local, place):
+                return
             place.parent.mkdir(parents=True, exist_ok=True)
             part.unlink(missing_ok=True)
-            try:
-                os.link(local, part)
-            except OSError as error:
-                if error.errno == errno.ENOENT:
-                    raise
+            if local.stat().st_size < LINK_FROM_BYTES or not _linked(local, part):
                 shutil.copyfile(local, part)
-            # os.replace of two links to one file leaves both names: remove the old one first.
-            place.unlink(missing_ok=True)
             part.replace(place)
         except OSError as error:
+            part.unlink(missing_ok=True)
             raise target_error(f"cannot put {local} to {place}", error) from error
 
     def get(self, remote: str, local: Path) -> None:
@@ -133,6 +139,14 @@ class LocalChannel:
                 self._running.discard(child)
         return Completed(exit_code, readers[0].data, readers[1].data)
 
+    def forget(self, job: str, files: Sequence[str] = ()) -> None:  # noqa: ARG002  a child leaves nothing but its files
+        for remote in files:
+            place = self._place(remote)
+            try:
+                place.unlink(missing_ok=True)
+            except OSError as error:
+                raise target_error(f"cannot remove {place}", error) from error
+
     def close(self) -> None:
         with self._lock:
             self._closed = True
@@ -174,6 +188,28 @@ def end_tree(child: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     child.wait()
+
+
+def _same(local: Path, place: Path) -> bool:
+    """Whether the place holds the local file's content."""
+    if not place.is_file() or place.stat().st_size != local.stat().st_size:
+        return False
+    return os.path.samefile(local, place) or _sha256(local) == _sha256(place)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _linked(local: Path, part: Path) -> bool:
+    try:
+        os.link(local, part)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise
+        return False
+    return True
 
 
 def target_error(what: str, error: OSError) -> TargetError:

@@ -1,36 +1,38 @@
 """Measure bundles on a target: bundles and clips in, one `Block` after the other out.
 
-Passes run in a fixed order and never at the same time. A block that fails is recorded with its reason and the session goes on;
-a variant that failed twice is left out of the rest. What is no variant's fault (the target is gone, a disk is full) ends the session.
+Passes run in a fixed order and never at the same time. A block that fails is recorded with its reason, redone once (`trials.py`), and the session
+goes on; a variant that failed twice is quarantined. What is no variant's fault (the target is gone, a disk is full) ends the session.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import queue
 import threading
-from collections import Counter
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fercompress.config import Measure
-from fercompress.errors import AgentError, TargetTimeoutError
-from fercompress.measure import clockoffset, hostload, power
-from fercompress.measure.agentjob import Agent, Answer, disk_error
+from fercompress.errors import AgentError, TargetError, TargetRebootedError, TargetTimeoutError
+from fercompress.measure.agentjob import Agent, Answer
 from fercompress.measure.board import Board
 from fercompress.measure.bundlecheck import check_bundles
 from fercompress.measure.channel import Channel
-from fercompress.measure.schedule import TIMED_CLIPS, Bundles, Cell, ClipsFile, MeasuredBundle, Schedule, every, remote_folder
-from fercompress.records import Block, BlockKey, Bundle, Clips, Float32, Int64, Pass, Status, digest
+from fercompress.measure.cooling import Cooling
+from fercompress.measure.freight import Freight
+from fercompress.measure.schedule import TIMED_CLIPS, Bundles, Cell, MeasuredBundle, Schedule, every
+from fercompress.measure.trials import Attempt, Quarantine, Trials
+from fercompress.records import Block, BlockKey, Bundle, Clips, Pass, digest
 
-FAILURES = 2  # of one variant, after which its remaining blocks are left out
 PROBE_S = 120.0
+CONDITIONS_S = 60.0
+CLOCK_READINGS = 3
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,9 @@ def measure(
     record: Callable[[Block], None],
     progress: Callable[[Progress], None],
     seed: int = 0,
+    baseline: str = "",
+    run_id: str = "",
+    tried: Mapping[BlockKey, int] | None = None,
 ) -> tuple[BlockKey, ...]:
     """Run every block of the schedule that is not `done`.
 
@@ -62,49 +67,52 @@ def measure(
     channel: to the board; it is closed if the session ends by an exception, Ctrl-C included, so that nothing goes on running
     work: a folder on this machine for files on their way to and from the target
     done: keys of the blocks that finished well; a failed block that is not among them is tried again
-    record: is called in this thread with each block as soon as it is there, in the order of the schedule but for accuracy
+    record: is called in this thread with each block as soon as it is there, in the order of the schedule but for accuracy;
+        a block that is redone comes before the one that stands for it
     seed: of the rounds' random orders and of the timed clips' choice
+    baseline: the variant without which nothing can be compared: where it is quarantined the session ends
+    run_id, tried: of the run's folder, and how often it holds a block of each key: they name the jobs, so that the same run started again takes
+        up what the target did meanwhile
     returns: the keys of the whole schedule, done before or now
     raises: BundleError, InputError before anything runs; TargetError where the fault is no variant's
     """
     for variant, several in bundles.items():
         check_bundles(variant, several, board)
     agent = Agent(channel, board.python, board.cores, work)
-    failures: Counter[str] = Counter()
-    reasons: dict[str, str] = {}
+    freight = Freight(agent, bundles, clips, work)
+    quarantine = Quarantine()
     finished = 0
 
-    def run(cell: Cell, features: str = "") -> Block:
-        variant = cell.key.variant
-        if failures[variant] < FAILURES:
-            return run_block(agent, cell, board, settings.deadline_s, features)
-        reason = f"left out: {variant} failed {FAILURES} times, at last because {reasons[variant]}"
-        return Block(cell.key, cell.measured.bundle.sha256, Status.EXCLUDED, reason)
-
-    def note(block: Block) -> None:
+    def note(attempt: Attempt) -> None:
         nonlocal finished
-        if block.status is Status.FAILED:
-            reasons[block.key.variant] = block.reason
-            failures[block.key.variant] += 1
-        record(block)
-        finished += 1
+        record(attempt.block)
+        if attempt.job:
+            agent.forget(attempt.job)
+        finished += attempt.last
+        if attempt.block.key.variant == baseline and (reason := quarantine.reason(baseline)):
+            raise TargetError(f"target {board.name!r}: nothing can be compared without the baseline {baseline}, which is {reason}")
 
     try:
-        cells = plan(agent, bundles, clips, settings, board, work, seed)
+        target = prepare(agent, freight, board, min(settings.deadline_s, PROBE_S))
+        cells = plan(freight, target, settings, board, seed)
         before = frozenset(done)
         left = [cell for cell in cells if cell.key not in before]
+        cooling = Cooling(target.facts.get("temperature_mc_start", {}), board.cool_down_s, lambda: temperatures(agent))
+        facts = {} if board.kind == "local" else clock_offset(agent)
+        trials = Trials(agent, board, quarantine, cooling, freight.again, run_id, tried or {}, settings.deadline_s, facts)
 
         def begin(cell: Cell) -> None:
             progress(Progress(finished, len(left), cell.key.pass_, cell.key.variant))
 
         together = [cell for cell in left if cell.key.pass_ is Pass.ACCURACY]
-        with contextlib.closing(accuracy_blocks(agent, together, board.accuracy_processes, run, begin)) as blocks:
-            for block in blocks:
-                note(block)
+        with contextlib.closing(accuracy_blocks(agent, together, board.accuracy_processes, trials.attempts, begin)) as attempts:
+            for attempt in attempts:
+                note(attempt)
         for cell in left:
             if cell.key.pass_ is not Pass.ACCURACY:
                 begin(cell)
-                note(run(cell))
+                for attempt in trials.attempts(cell):
+                    note(attempt)
         agent.clean("jobs")
     except BaseException:
         channel.close()
@@ -112,19 +120,23 @@ def measure(
     return tuple(cell.key for cell in cells)
 
 
-def plan(agent: Agent, bundles: Bundles, clips: Clips, settings: Measure, board: Board, work: Path, seed: int) -> list[Cell]:
-    """Send the agent, the bundles and the clips; returns the whole schedule. raises: TargetError"""
+def prepare(agent: Agent, freight: Freight, board: Board, deadline_s: float) -> Answer:
+    """Send the agent, ask it what is there, send the bundles. returns: the probe's answer. raises: TargetError"""
     agent.deploy()
-    target = probe(agent, bundles, board, min(settings.deadline_s, PROBE_S))
-    for measured in every(bundles):
-        for name in ["manifest.json", *measured.bundle.manifest["files"]]:
-            agent.channel.put(measured.bundle.folder / name, f"{remote_folder(measured.bundle)}/{name}")
-    tested = np.unique(np.concatenate([measured.clip_index for measured in every(bundles)]))
-    first = next(iter(bundles.values()))[0].clip_index
+    target = probe(agent, freight.bundles, board, deadline_s)
+    freight.bundle_files()
+    return target
+
+
+def plan(freight: Freight, target: Answer, settings: Measure, board: Board, seed: int) -> list[Cell]:
+    """Send the clips; returns the whole schedule. raises: TargetError"""
+    tested = np.unique(np.concatenate([measured.clip_index for measured in every(freight.bundles)]))
+    first = next(iter(freight.bundles.values()))[0].clip_index
     timed = np.random.default_rng(seed).permutation(first)[: min(TIMED_CLIPS, settings.block_clips)]
-    all_clips = put_clips(agent, clips, tested, work) if "accuracy" in settings.passes else None
-    few_clips = put_clips(agent, clips, np.sort(timed), work)
-    return Schedule(bundles, settings, board, target.facts, target.engines, clips.fingerprint, all_clips, few_clips, seed).cells()
+    all_clips = freight.clips_file(tested) if "accuracy" in settings.passes else None
+    few_clips = freight.clips_file(np.sort(timed))
+    fingerprint = freight.clips.fingerprint
+    return Schedule(freight.bundles, settings, board, target.facts, target.engines, fingerprint, all_clips, few_clips, seed).cells()
 
 
 def probe(agent: Agent, bundles: Bundles, board: Board, deadline_s: float) -> Answer:
@@ -138,31 +150,45 @@ def probe(agent: Agent, bundles: Bundles, board: Board, deadline_s: float) -> An
     return answer
 
 
-def put_clips(agent: Agent, clips: Clips, rows: Int64, work: Path) -> ClipsFile:
-    """Write these rows of the clips to a file and send it. raises: DiskFullError"""
-    path = work / f"clips-{digest(clips.fingerprint, rows.tolist())[:16]}.npy"
+def conditions(agent: Agent) -> Mapping[str, Any]:
+    """The facts of a job that does nothing; none where it broke: what they tell is worth no session."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, np.ascontiguousarray(clips.frames[rows]))
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        remote = f"clips/{sha256[:32]}.npy"
-        agent.channel.put(path, remote)
-    except OSError as error:
-        raise disk_error(path, error) from error
-    finally:
-        path.unlink(missing_ok=True)
-    return ClipsFile(remote, sha256, {int(row): place for place, row in enumerate(rows)})
+        return agent.do({"job": "conditions"}, CONDITIONS_S)[0].facts
+    except (AgentError, TargetTimeoutError, TargetRebootedError):
+        return {}
+
+
+def temperatures(agent: Agent) -> Mapping[str, Any]:
+    found = conditions(agent).get("temperature_mc_start")
+    return found if isinstance(found, Mapping) else {}
+
+
+def clock_offset(agent: Agent, clock: Callable[[], float] = time.time) -> dict[str, Any]:
+    """How far the target's wall clock is ahead of this machine's, in seconds, and within what; {} where it does not tell.
+
+    Of several round trips the shortest says most: the reading was taken somewhere within it. Only noted: nothing depends on a board's wall clock.
+    """
+    trips = []
+    for _ in range(CLOCK_READINGS):
+        before = clock()
+        there = conditions(agent).get("start_unix_s")
+        after = clock()
+        if isinstance(there, int | float):
+            trips.append((after - before, there - (before + after) / 2))
+    if not trips:
+        return {}
+    trip_s, offset_s = min(trips)
+    return {"clock_offset_s": round(offset_s, 3), "clock_offset_within_s": round(trip_s / 2, 3)}
 
 
 def accuracy_blocks(
-    agent: Agent, cells: Sequence[Cell], processes: int, run: Callable[[Cell, str], Block], begin: Callable[[Cell], None]
-) -> Generator[Block, None, None]:
+    agent: Agent, cells: Sequence[Cell], processes: int, attempts: Callable[[Cell, str], Iterator[Attempt]], begin: Callable[[Cell], None]
+) -> Generator[Attempt, None, None]:
     """Cells with one extractor file and the same clips run one after the other and share its features; such groups run side by side."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(digest(extractor_sha256(cell.measured.bundle), cell.job["rows"])[:16], []).append(cell)
-    answers: queue.SimpleQueue[Block | BaseException] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[Attempt | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
 
     def work_off(name: str, group: list[Cell]) -> None:
@@ -172,7 +198,8 @@ def accuracy_blocks(
             for cell in group:
                 if stop.is_set():
                     return
-                answers.put(run(cell, folder))
+                for attempt in attempts(cell, folder):
+                    answers.put(attempt)
             if folder:
                 agent.clean(folder)
         except BaseException as error:
@@ -184,58 +211,19 @@ def accuracy_blocks(
             futures = [pool.submit(work_off, name, group) for name, group in groups.items()]
             for cell in cells:
                 begin(cell)
-                answer = answers.get()
-                if isinstance(answer, BaseException):
-                    raise answer
-                yield answer
+                last = False
+                while not last:
+                    answer = answers.get()
+                    if isinstance(answer, BaseException):
+                        raise answer
+                    last = answer.last
+                    yield answer
             for future in futures:
                 future.result()
         except BaseException:
             stop.set()
             agent.channel.close()
             raise
-
-
-def run_block(agent: Agent, cell: Cell, board: Board, deadline_s: float, features: str) -> Block:
-    """One fresh agent process. A failure of the agent or of the variant becomes a failed block."""
-    bundle = cell.measured.bundle
-    watch_host = board.kind == "local" and cell.key.pass_ is not Pass.ACCURACY
-    classes = len(bundle.manifest["classes"]) if cell.key.pass_ is Pass.ACCURACY else None
-    host: dict[str, Any] = dict(hostload.before_block()) if watch_host else {}
-    first = hostload.snapshot() if watch_host else None
-    try:
-        if cell.key.pass_ is Pass.POWER:
-            longer_s, clock = power.deadline_s(board.power, deadline_s), clockoffset.reader(agent.channel, agent.python)
-            answer, logits = power.metered(board.power, lambda: agent.do(dict(cell.job), longer_s)[0], clock), None
-        else:
-            answer, logits = agent.do({**cell.job, "features": features}, deadline_s, classes)
-    except (AgentError, TargetTimeoutError) as error:
-        return Block(cell.key, bundle.sha256, Status.FAILED, str(error), facts=host)
-    if first is not None:
-        host.update(hostload.between(first, hostload.snapshot(), "during"))
-    return answered(cell, answer, logits, {**answer.facts, **host, "agent_sha256": agent.pack.sha256})
-
-
-def answered(cell: Cell, answer: Answer, logits: Float32 | None, facts: Mapping[str, Any]) -> Block:
-    """An agent's answer as a block; one that cannot be used becomes a failed one."""
-    plain = Block(cell.key, cell.measured.bundle.sha256, Status.FAILED, answer.reason or "the agent gave no reason", facts=facts)
-    if not answer.ok:
-        return plain
-    try:
-        if cell.key.pass_ is Pass.POWER:
-            watts, reason = power.checked(answer.power, answer.reason)
-            return replace(plain, status=Status.OK, reason=reason, power=watts)
-        if cell.key.pass_ is Pass.MEMORY:
-            status = Status.OK if answer.memory_bytes else Status.EXCLUDED
-            return replace(plain, status=status, reason=answer.reason, memory_bytes=answer.memory_bytes)
-        if cell.key.pass_ is Pass.ACCURACY:
-            return replace(plain, status=Status.OK, reason="", logits=logits, clip_index=cell.measured.clip_index)
-        return replace(
-            plain, status=Status.OK, reason="", extractor_ns=tuple(answer.extractor_ns), predictor_ns=tuple(answer.predictor_ns),
-            clip_ns=tuple(answer.clip_ns), frame_ns=tuple(answer.frame_ns),
-        )  # fmt: skip
-    except (AgentError, ValueError) as error:
-        return replace(plain, reason=f"the agent's answer cannot be used: {error}")
 
 
 def extractor_sha256(bundle: Bundle) -> str:

@@ -85,12 +85,19 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 
 
 def faults(given: ReportInput) -> Table | None:
-    """Blocks that failed or were left out: a result, not a hole."""
+    """What failed or was left out, and what was done about it: a result, not a hole."""
     if not given.faults:
         return None
-    keys = ("variant", "target", "pass", "status", "reason")
-    rows = tuple(tuple(Cell(str(fault.get(key, "")), style="words") for key in keys) for fault in given.faults)
-    return Table("faults", "Blocks that failed or were excluded", heads(*(key.capitalize() for key in keys)), rows, numeric=False)
+    rows = tuple(
+        (
+            Cell(str(fault["reason"]), style="words"),
+            Cell(f"{fault['variant']}, {fault['pass']} on {fault['target']}", style="words"),
+            Cell(str(fault.get("times", 1))),
+            Cell(str(fault.get("done", fault["status"])), style="words"),
+        )
+        for fault in given.faults
+    )
+    return Table("faults", "Faults met", heads("What", "Where", "Blocks", "What was done"), rows, numeric=False)
 
 
 def left_out(given: ReportInput) -> Table | None:

@@ -35,7 +35,8 @@ class ReportInput:
         folds (list of {"name", "train", "validation", "test"})
     host: target -> {fact: value}, shown as given
     settings: how it was measured ({"rounds": 6, ...}), shown as given
-    faults: blocks that failed or were excluded: {"variant", "target", "pass", "status", "reason"}
+    faults: blocks that failed or were excluded: {"variant", "target", "pass", "status", "reason"};
+        times: how many blocks (1), done: what was done about them
     left_out: the clips that a reader did not use: {"clip", "reason"}
     simulated_targets: targets whose timings no real machine took
     epochs: one line per epoch of every training, columns EPOCHS (others are ignored); accuracies are shares

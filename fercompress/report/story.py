@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fercompress.records import Doubt
+from fercompress.records import QUARANTINED, Doubt
 from fercompress.report.cells import reason
 from fercompress.report.controls import SAME_BYTES, Remark, beaten, compare
 from fercompress.report.ladder import Rung, climb
@@ -229,8 +229,11 @@ def _certainty(given: ReportInput, rows: Sequence[Row]) -> tuple[str, ...]:
         who = "all variants" if len(names) == len(rows) else ", ".join(f"**{name}**" for name in names)
         sentences.append(f"{doubt[0].upper()}{doubt[1:]} ({who}).")
     if given.faults:
-        count = "1 block" if len(given.faults) == 1 else f"{len(given.faults)} blocks"
-        sentences.append(f"Failed or excluded: {count}, listed below with the reasons.")
+        blocks = sum(fault.get("times", 1) for fault in given.faults)
+        sentences.append(f"Failed or excluded: {'1 block' if blocks == 1 else f'{blocks} blocks'}, listed below with what was done.")
+        out = dict.fromkeys(f"**{fault['variant']}** on {fault['target']}" for fault in given.faults if fault["reason"].startswith(QUARANTINED))
+        if out:
+            sentences.append(f"Quarantined, since it broke twice: {', '.join(out)}.")
     return tuple(sentences)
 
 

@@ -63,6 +63,9 @@ def _spread(row: Row, blocks: pd.DataFrame) -> None:
         row.doubts.add(Doubt.DRIFT)
     if (blocks["host_busy_share"] >= BUSY_SHARE).mean() >= BUSY_BLOCKS:
         row.doubts.add(Doubt.BUSY_HOST)
+    for column, doubt in (("hot_start", Doubt.HOT_START), ("clock_changed", Doubt.CLOCK_CHANGED), ("throttled", Doubt.THROTTLED)):
+        if blocks[column].any():
+            row.doubts.add(doubt)
 
 
 def _rounds(blocks: pd.DataFrame, stage: str) -> pd.Series[float]:

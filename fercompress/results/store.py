@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -159,6 +160,10 @@ class Store:
         finished = self._rows(f"SELECT {', '.join(rows.KEY)}, bundle_sha256 FROM blocks WHERE status = 'ok'")
         keys = ((self._key(row[:-1]), row[-1]) for row in finished)
         return {key for key, sha256 in keys if sha256 in current or (key.variant, key.seed, key.fold) not in cells}
+
+    def tried(self) -> Counter[BlockKey]:
+        """How many blocks were recorded of each key, finished or not."""
+        return Counter(self._key(row) for row in self._rows(f"SELECT {', '.join(rows.KEY)} FROM blocks"))
 
     def plan(self) -> set[BlockKey] | None:
         """The keys recorded last, if for the newest study; else None: another study's plan says nothing about this one's blocks."""

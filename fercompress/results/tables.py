@@ -11,6 +11,7 @@ import pandas as pd
 
 from fercompress.errors import ResultsError
 from fercompress.records import Block, Int64, Pass, Status
+from fercompress.results import conditions
 from fercompress.results.store import ClipFacts, Entry, FoldFacts, Store, StoredBundle, Training
 
 STAGES = ("extractor", "predictor", "clip")
@@ -24,10 +25,13 @@ POWER = {
     "energy_inference_j": "energy_per_inference_j", "energy_inference_net_j": "energy_per_inference_net_j",
 }  # fmt: skip
 
+CONDITIONS = {"hot_start": conditions.hot_start, "clock_changed": conditions.clock_changed, "throttled": conditions.throttled}
+
 _PLACE = ("variant", "target", "pass", "seed", "fold", "round", "position")
 _BLOCKS = (
     "block", "recorded", "counted", *_PLACE, "settings_sha256", "bundle_sha256", "status", "reason", "clips",
     *(f"{stage}_p50_ns" for stage in STAGES), *(f"memory_{step}_bytes" for step in MEMORY_STEPS), *POWER, "power_source", "host_busy_share",
+    "hot_start", "clock_changed", "throttled",
 )  # fmt: skip
 _TIMINGS = ("block", "variant", "target", "seed", "fold", "round", "position", "call", "extractor_ns", "predictor_ns", "clip_ns")
 _PREDICTIONS = ("block", "variant", "target", "seed", "fold", "clip", "clip_id", "subject", "cluster", "label", "predicted", "correct")
@@ -122,6 +126,7 @@ def _block_line(entry: Entry) -> tuple[Any, ...]:
         **{column: (block.power or {}).get(key, nan) for column, key in POWER.items()},
         "power_source": _power_source(block.facts or {}),
         "host_busy_share": (block.facts or {}).get("host_busiest_percent_during", nan) / 100,  # of one core, by the busiest other process
+        **{name: told(block.facts or {}) for name, told in CONDITIONS.items()},
     }  # fmt: skip
     return tuple(line[column] for column in _BLOCKS)
 

@@ -11,6 +11,7 @@ def at_start(job):
     sysfs = str(job.get("sysfs", "/sys"))
     facts = {
         "start_utc": utc(),
+        "start_unix_s": time.time(),
         "pid": os.getpid(),
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),

@@ -2,7 +2,6 @@
 
 import math
 import os
-import shutil
 
 from fercompress_agent import Problem, engines, inputs, npyfile, sensors, timing
 from fercompress_agent import power as power_pass
@@ -66,8 +65,9 @@ def accuracy(job, interpreter_bytes):
     part = str(job["logits"]) + ".part"
     npyfile.write_floats(part, logits)
     os.replace(part, str(job["logits"]))
+    sha256 = inputs.file_sha256(str(job["logits"]))
     features = "computed elsewhere" if engine.stored else "read from the cache" if cache.hit else "computed"
-    return {"facts": {"engine": engine.versions(), "features": features}}
+    return {"logits_sha256": sha256, "facts": {"engine": engine.versions(), "features": features}}
 
 
 def latency(job, interpreter_bytes):
@@ -159,6 +159,11 @@ def power(job, interpreter_bytes):
     return result
 
 
+def conditions(job, interpreter_bytes):
+    """Nothing: what is asked for are the facts that every result has (temperatures, clocks, the time)."""
+    return {}
+
+
 def clean(job, interpreter_bytes):
     """Remove a folder that jobs filled; one that is not there is clean."""
     import shutil  # with its compressors 0.7 MB, which no other job needs
@@ -167,7 +172,7 @@ def clean(job, interpreter_bytes):
     return {}
 
 
-JOBS = {"accuracy": accuracy, "clean": clean, "latency": latency, "memory": memory, "power": power, "probe": probe}
+JOBS = {"accuracy": accuracy, "clean": clean, "conditions": conditions, "latency": latency, "memory": memory, "power": power, "probe": probe}
 
 
 def _prepared(job, bundle, engine):
