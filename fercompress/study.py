@@ -16,7 +16,6 @@ from fercompress.errors import InputError, ResultsError
 from fercompress.making import Maker, check, step_s
 from fercompress.measure import board, session
 from fercompress.measure.board import Board
-from fercompress.measure.channel import LocalChannel
 from fercompress.measure.schedule import MeasuredBundle
 from fercompress.progress import Reporter
 from fercompress.records import BlockKey, Clips, Fold, digest
@@ -223,7 +222,7 @@ def _measure_on(
     target: Board, study: config.Study, several: dict[str, list[MeasuredBundle]], prepared: Prepared, store: Store, tell: Reporter
 ) -> tuple[BlockKey, ...]:
     folder = prepared.workspace.root / "work" / f"target-{target.name}"
-    with tell.stage(f"measure on {target.name}") as bar, LocalChannel(folder / "target") as channel:
+    with tell.stage(f"measure on {target.name}") as bar, contextlib.closing(board.connect(target, folder / "target")) as channel:
         return session.measure(
             several, prepared.clips, study.measure, target, channel, folder / "host",
             done=store.done(), record=lambda block: void(store.record(block)),
@@ -252,6 +251,7 @@ def report_input(found: Tables, summary: dict[str, Any]) -> ReportInput:
         host={target: {key: facts[key] for key in _HOST_FACTS if facts.get(key) is not None} for target, facts in found.facts.items()},
         faults=_faults(found.blocks[found.blocks["counted"].astype(bool)]),
         left_out=[asdict(row) for row in found.clips.left_out] if found.clips else [],
+        simulated_targets=[target for target, facts in found.facts.items() if facts.get("simulated")],
         epochs=found.epochs,
     )
 

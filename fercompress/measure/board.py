@@ -14,18 +14,21 @@ from pydantic import Field, ValidationError
 from fercompress.config import Name, Section, did_you_mean
 from fercompress.errors import InputError, StudyError
 from fercompress.measure.channel import Channel, LocalChannel
+from fercompress.measure.simchannel import Faults, SimulatedChannel, Simulation
 
 
 class Board(Section):
-    """kind "local": the agent is a child process on this machine."""
+    """kind "local": the agent is a child process on this machine; "simulated": a model of the RK3399Pro answers for time, see `simchannel`."""
 
     name: Name
-    kind: Literal["local"]
+    kind: Literal["local", "simulated"]
     python: str = sys.executable  # the target's interpreter, CPython 3.6 or newer
     engines: Annotated[tuple[str, ...], Field(min_length=1)] = ("onnxruntime",)
     cores: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None  # pin the agent to these; None: do not
     threads: Annotated[int, Field(ge=1)] | None = None  # None: as the study says
     accuracy_processes: Annotated[int, Field(ge=1, le=64)] = 1
+    simulation: Simulation = Simulation()  # kind "simulated" only
+    faults: Faults = Faults()  # kind "simulated" only
 
 
 def shipped_boards() -> list[str]:
@@ -63,8 +66,9 @@ def parse_board(text: str, name: str, source: str) -> Board:
 
 
 def connect(board: Board, root: Path) -> Channel:
-    """The way to the target; root: the folder on this machine where a local target keeps its files"""
-    assert board.kind == "local"
+    """The way to the target; root: the folder on this machine where a local or simulated target keeps its files"""
+    if board.kind == "simulated":
+        return SimulatedChannel(root, board.simulation, board.faults, board.cores)
     return LocalChannel(root)
 
 

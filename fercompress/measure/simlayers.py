@@ -60,7 +60,8 @@ def layers(model: onnx.ModelProto) -> list[Layer]:
     constant = set(sizes)
     for value in [*inferred.input, *inferred.value_info, *inferred.output]:
         sizes.setdefault(value.name, tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim))
-    found, whole = [], {""}
+    found: list[Layer] = []
+    whole: set[str] = set()
     for node in inferred.node:
         names = [name for name in node.input if name]
         if all(name in constant for name in names):
@@ -70,12 +71,10 @@ def layers(model: onnx.ModelProto) -> list[Layer]:
             whole |= set(node.output)  # what reads it computes on 8-bit numbers
         if node.op_type in FREE:  # views, and what runtimes fuse into their neighbours
             continue
-        unknown = [name for name in [*names, *filter(None, node.output)] if name not in sizes or 0 in sizes[name] and len(sizes[name]) > 0]
-        if unknown:
-            if all(name in constant for name in unknown):
-                unknown = []
-            raise BundleError(f"{node.op_type} {node.name!r}: the shape of {unknown[0] if unknown else names[0]!r} is not static; export it again")
-        int8 = any(word in node.op_type for word in ("QLinear", "Integer", "DynamicQuantize")) or names[0] in whole - {""}
+        for name in [*names, *filter(None, node.output)]:
+            if name not in sizes or (name not in constant and 0 in sizes[name]):
+                raise BundleError(f"{node.op_type}: the shape of {name!r} is not static, so its cost is unknown; export it with static shapes")
+        int8 = any(word in node.op_type for word in ("QLinear", "Integer", "DynamicQuantize")) or names[0] in whole
         found.append(_layer(node, sizes, constant, int8))
     return found
 
