@@ -27,7 +27,7 @@ from fercompress.measure import simulate
 from fercompress.measure.simulate import Parameters, Validity
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt 
+from matplotlib import pyplot as plt
 
 NCNN = "Tencent/ncnn benchmark/README.md (commit 08c2dac), RK3399 firefly"
 DEB = "stephanballer/deepedgebench, raw files: Asus Tinker Edge R, Python"

@@ -110,10 +110,7 @@ class SimulatedChannel(LocalChannel):
         told = self._job(argv)
         kind = str(told.get("job"))
         if kind not in ("accuracy", "latency", "memory", "power"):
-            completed = super().run(argv, deadline_s, job)
-            if kind == "probe" and completed.exit_code == 0:
-                self._mark(told)
-            return completed
+            return self._real(argv, told, deadline_s, job)
         with self._counting:
             self._jobs += 1
             number = self._jobs
@@ -155,9 +152,10 @@ class SimulatedChannel(LocalChannel):
 
     def _real(self, argv: list[str], told: dict[str, Any], deadline_s: float, job: str) -> Completed:
         """Run on this machine, whose cores are not the board's."""
-        self._write(argv[-1], {**told, "affinity": None})
+        if told:
+            self._write(argv[-1], {**told, "affinity": None})
         completed = super().run(argv, deadline_s, job)
-        if completed.exit_code == 0:
+        if completed.exit_code == 0 and told.get("job") in ("accuracy", "probe"):
             self._mark(told)
         return completed
 
