@@ -3,7 +3,7 @@
     python benchmarks/board_model.py [--out benchmarks/results]
 
 Networks are held out whole, never single rows. The split was chosen for what the layers teach, before any fit: one depthwise network, one of 1x1
-convolutions, one deep residual one and one of large matrices calibrate the processor; the NPU's rows likewise. `ROWS` says which row is on which side.
+convolutions, one residual one and one of large matrices calibrate the processor; the NPU's rows likewise. `ROWS` says which row is on which side.
 Writes board_model.json, .md and .png; copy `parameters` and `validated` into fercompress/measure/simulate.py (a test compares them).
 """
 
@@ -27,7 +27,7 @@ from fercompress.measure import simulate
 from fercompress.measure.simulate import Parameters, Validity
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  after the choice of the back end
+from matplotlib import pyplot as plt
 
 NCNN = "Tencent/ncnn benchmark/README.md (commit 08c2dac), RK3399 firefly"
 DEB = "stephanballer/deepedgebench, raw files: Asus Tinker Edge R, Python"
@@ -77,7 +77,7 @@ ROWS = [
     Row("cpu fp32", "mobilenet v2", "2xa72", 64.8, True, "TVM, tuned, float32"),
     Row("cpu fp32", "resnet18", "2xa72", 158.6, True, "TVM, tuned, float32"),
     Row("cpu fp32", "mobilenet v2", "1xa72", 73.37, True, "Paddle-Lite 2.11 benchmark, one thread on a big core"),
-    # How many threads TFLite had is not stated: its interpreter's default, one, is assumed. Of each two rows: back to back, and with decoding between.
+    # How many threads TFLite had is not stated: its default, one, is assumed. Two rows each: back to back, and with decoding between.
     Row("cpu fp32", "mobilenet v2 1.4", "1xa72", 182.4, True, DEB),
     Row("cpu fp32", "mobilenet v2 1.4", "1xa72", 187.3, True, DEB),
     Row("cpu fp32", "mobilenet v1 0.25-128", "1xa72", 5.52, True, DEB),

@@ -25,9 +25,7 @@ class Net:
         pad = k // 2 if pad is None else pad
         hw = (self.hw + 2 * pad - k) // stride + 1
         weights = out * (c // groups) * k * k
-        self.layers.append(
-            Layer(conv_kind((k, k), (stride, stride), groups, c), weights * hw * hw, weights + out, c * self.hw**2, out * hw**2)
-        )
+        self.layers.append(Layer(conv_kind((k, k), (stride, stride), groups, c), weights * hw * hw, weights + out, c * self.hw**2, out * hw**2))
         self.c, self.hw = out, hw
         return self
 

@@ -266,5 +266,6 @@ def report_input(found: Tables, summary: dict[str, Any]) -> ReportInput:
         host={target: {key: facts[key] for key in _HOST_FACTS if facts.get(key) is not None} for target, facts in found.facts.items()},
         faults=faults(found.blocks),
         left_out=[asdict(row) for row in found.clips.left_out] if found.clips else [],
+        simulated_targets=[target for target, facts in found.facts.items() if facts.get("simulated")],
         epochs=found.epochs,
     )

@@ -38,7 +38,7 @@ def test_an_unknown_name_is_told_its_neighbour_and_what_ships():
     [
         ('kind = "local"\npyton = "x"', r"here: unknown key 'pyton'; did you mean 'python'\? \(known: accuracy_processes, cores"),
         ("", r"here: kind: missing"),
-        ('kind = "moon"', r"here: kind: input should be 'local' or 'ssh' \(given: 'moon'\)"),
+        ('kind = "moon"', r"here: kind: input should be 'local', 'ssh' or 'simulated' \(given: 'moon'\)"),
         ('kind = "local"\nthreads = 0', r"here: threads: .*greater than or equal to 1 \(given: 0\)"),
         ('kind = "local"\nthreads = "2"', r"here: threads: .*valid integer \(given: '2'\)"),
         ('kind = "local"\ncores = []', r"here: cores: .*at least 1 item"),

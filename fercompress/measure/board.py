@@ -17,6 +17,7 @@ from fercompress.config import Name, Section, did_you_mean
 from fercompress.errors import InputError, StudyError
 from fercompress.measure.channel import LocalChannel
 from fercompress.measure.power import Power
+from fercompress.measure.simchannel import Faults, SimulatedChannel, Simulation
 from fercompress.measure.ssh import Address
 from fercompress.measure.sshchannel import SshChannel
 
@@ -24,7 +25,7 @@ SSH_ONLY = {"host", "port", "user", "key", "known_hosts", "workspace", "unreacha
 
 
 class Board(Section):
-    """kind "local": the agent is a child process on this machine; "ssh": it runs on `host`.
+    """kind "local": the agent is a child process on this machine; "ssh": it runs on `host`; "simulated": a model of the RK3399Pro answers.
 
     python: None is the interpreter that runs fercompress, on a board `python3`
     key: a private key's file, besides those that ssh finds; workspace: a folder below the login home; disk_mb: MiB that it may take
@@ -33,7 +34,7 @@ class Board(Section):
     """
 
     name: Name
-    kind: Literal["local", "ssh"]
+    kind: Literal["local", "ssh", "simulated"]
     host: Annotated[str, Field(pattern=r"^[^\s-]\S*$", max_length=255)] | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None  # None: as ~/.ssh/config says, else 22
     user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=64)] | None = None
@@ -50,6 +51,8 @@ class Board(Section):
     governor: Annotated[str, Field(pattern=r"^[a-z]+$")] = "leave"
     emulated: bool = False
     power: Power = Power()
+    simulation: Simulation = Simulation()  # of kind "simulated"
+    faults: Faults = Faults()  # of kind "simulated"
     cool_down_s: Annotated[float, Field(ge=0, le=3600)] = 300.0  # at most so long a latency block waits until the target is cool; 0: it never waits
 
     @model_validator(mode="after")
@@ -57,6 +60,8 @@ class Board(Section):
         foreign = sorted(self.model_fields_set & SSH_ONLY)
         if self.kind != "ssh" and foreign:
             raise ValueError(f'{", ".join(foreign)}: only for kind = "ssh", this target is "{self.kind}"')
+        if self.kind != "simulated" and (foreign := sorted(self.model_fields_set & {"simulation", "faults"})):
+            raise ValueError(f'{", ".join(foreign)}: only for kind = "simulated", this target is "{self.kind}"')
         place = PurePosixPath(self.workspace)
         if place.is_absolute() or ".." in place.parts or not place.parts or self.workspace.startswith("~"):
             raise ValueError(f"workspace is a folder below the login home, got {self.workspace!r}")
@@ -141,12 +146,14 @@ def require_host(board: Board) -> str:
     return board.host
 
 
-def connect(board: Board, root: Path, run_id: str) -> LocalChannel | SshChannel:
-    """The way to the target. root: the folder on this machine where a local target keeps its files; run_id: who may take up what runs there
+def connect(board: Board, root: Path, run_id: str) -> LocalChannel | SimulatedChannel | SshChannel:
+    """The way to the target. root: where a local or simulated target keeps its files; run_id: who may take up what runs on a board
 
     raises: InputError. A board is not asked before the first request.
     """
-    return LocalChannel(root) if board.kind == "local" else SshChannel(address(board), run_id)
+    if board.kind == "ssh":
+        return SshChannel(address(board), run_id)
+    return SimulatedChannel(root, board.simulation, board.faults, board.cores) if board.kind == "simulated" else LocalChannel(root)
 
 
 def address(board: Board) -> Address:

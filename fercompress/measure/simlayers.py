@@ -15,6 +15,9 @@ from fercompress.errors import BundleError
 Kind = Literal["winograd", "dense", "depthwise", "linear", "move"]
 FREE = {"Constant", "Shape", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "QuantizeLinear", "DequantizeLinear", "Relu", "Clip"}
 
+# Of the runtime's own operators: the standard one that gives the same shapes, and how many inputs it takes.
+TWINS = {"DynamicQuantizeLSTM": ("LSTM", 3), "DynamicQuantizeMatMul": ("MatMul", 2), "MatMulIntegerToFloat": ("MatMul", 2)}
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -53,15 +56,16 @@ def layers(model: onnx.ModelProto) -> list[Layer]:
     raises: BundleError if a shape cannot be told, or is not static
     """
     try:
-        inferred = shape_inference.infer_shapes(model, strict_mode=False, data_prop=True).graph
+        inferred = shape_inference.infer_shapes(_standard(model), strict_mode=False, data_prop=True).graph
     except shape_inference.InferenceError as error:
         raise BundleError(f"the graph's shapes cannot be inferred ({error}); export it again with static shapes") from error
     sizes = {tensor.name: tuple(tensor.dims) for tensor in inferred.initializer}
     constant = set(sizes)
     for value in [*inferred.input, *inferred.value_info, *inferred.output]:
         sizes.setdefault(value.name, tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim))
-    found, whole = [], {""}
-    for node in inferred.node:
+    found: list[Layer] = []
+    whole: set[str] = set()
+    for node in model.graph.node:
         names = [name for name in node.input if name]
         if all(name in constant for name in names):
             constant |= set(node.output)
@@ -70,14 +74,24 @@ def layers(model: onnx.ModelProto) -> list[Layer]:
             whole |= set(node.output)  # what reads it computes on 8-bit numbers
         if node.op_type in FREE:  # views, and what runtimes fuse into their neighbours
             continue
-        unknown = [name for name in [*names, *filter(None, node.output)] if name not in sizes or 0 in sizes[name] and len(sizes[name]) > 0]
-        if unknown:
-            if all(name in constant for name in unknown):
-                unknown = []
-            raise BundleError(f"{node.op_type} {node.name!r}: the shape of {unknown[0] if unknown else names[0]!r} is not static; export it again")
-        int8 = any(word in node.op_type for word in ("QLinear", "Integer", "DynamicQuantize")) or names[0] in whole - {""}
+        for name in [*names, *filter(None, node.output)]:
+            if name not in sizes or (name not in constant and 0 in sizes[name]):
+                raise BundleError(f"{node.op_type}: the shape of {name!r} is not static, so its cost is unknown; export it with static shapes")
+        int8 = any(word in node.op_type for word in ("QLinear", "Integer", "DynamicQuantize")) or names[0] in whole
         found.append(_layer(node, sizes, constant, int8))
     return found
+
+
+def _standard(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose runtime-specific operators bear the name of the standard one that gives the same shapes: onnx infers no others."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in copy.graph.node:
+        if node.op_type in TWINS:
+            node.op_type, kept = TWINS[node.op_type]
+            node.domain = ""
+            del node.input[kept:]
+    return copy
 
 
 def _layer(node: onnx.NodeProto, sizes: Mapping[str, tuple[int, ...]], constant: set[str], int8: bool) -> Layer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import hashlib
+import math
 import os
 import re
 import secrets
@@ -256,6 +257,14 @@ class SshChannel:
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise AgentError(f"{self.title}: the agent's greeting cannot be used ({error})") from error
+
+    def clock(self) -> float:
+        """The target's monotonic clock, in seconds: one request, to be set beside the time that it took."""
+        answer, _ = self._ask("hello", {})
+        value = answer.get("monotonic_s")
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise AgentError(f"{self.title}: the agent's clock cannot be used ({value!r})")
+        return float(value)
 
     def _interpreter(self) -> str:
         """The absolute path of the Python that answers there: a relative name would mean another one in another folder."""

@@ -145,6 +145,7 @@ class Porter:
             "python": platform.python_version(),
             "executable": sys.executable,
             "boot_id": boot_id(),
+            "monotonic_s": time.monotonic(),
             "time_s": time.time(),
             "used_bytes": used_bytes(self.workspace),
             "free_bytes": free_bytes(self.workspace),
