@@ -210,7 +210,9 @@ def test_what_is_no_variants_fault_ends_the_session_and_the_next_one_goes_on(tmp
 class Remembering(Faulty):
     """A target that goes on while the host is away: what ended under a name is taken up, not run again."""
 
-    ended: dict = {}
+    def __init__(self, root):
+        super().__init__(root)
+        self.ended, self.lose = {}, False
 
     def run(self, argv, deadline_s, job=""):
         if job not in self.ended:

@@ -42,6 +42,7 @@ class Answer(BaseModel):
     predictor_ns: list[Nanoseconds] = []
     clip_ns: list[Nanoseconds] = []
     frame_ns: list[Nanoseconds] = []
+    stream_ns: list[Nanoseconds] = []
     logits_sha256: str = ""
     memory_bytes: dict[str, Bytes] = {}
     power: dict[str, Figure] = {}

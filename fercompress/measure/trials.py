@@ -23,6 +23,7 @@ from fercompress.records import QUARANTINED, REBOOTED, Block, BlockKey, Float32,
 
 FAULTS = 2  # of one variant, after which it is quarantined
 ATTEMPTS = 2  # at one block within a session
+EMULATED = "n/a: emulated, what an emulator takes says nothing of a board"
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,9 @@ class Trials:
         """features: a folder on the target for this group's features. raises: TargetError where the fault is no variant's"""
         if reason := self.quarantine.reason(cell.key.variant):
             yield Attempt(Block(cell.key, cell.measured.bundle.sha256, Status.EXCLUDED, reason), "", last=True)
+            return
+        if self.board.emulated and cell.key.pass_ in (Pass.LATENCY, Pass.POWER):
+            yield Attempt(Block(cell.key, cell.measured.bundle.sha256, Status.EXCLUDED, EMULATED), "", last=True)
             return
         for number in range(ATTEMPTS):
             job = job_name(self.run_id, cell.key, self.tried.get(cell.key, 0) + number)
