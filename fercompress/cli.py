@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fercompress import __version__
+from fercompress.boardcli import board
 from fercompress.errors import FercompressError, InputError
 
 INTERNAL_ERROR = 70  # sysexits.h: a mistake of ours, with a traceback
@@ -198,6 +199,9 @@ def init(path: Path) -> None:
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     click.echo(f"wrote {path}; edit it, then: fercompress run {path}")
+
+
+app.add_command(board)
 
 
 @app.group()

@@ -1,4 +1,4 @@
-"""The jobs: probe, accuracy, latency, memory, power, clean; each takes a job (dict) and returns the result's own keys."""
+"""The jobs: probe, doctor, accuracy, latency, memory, power, conditions, clean; each takes a job (dict) and returns the result's own keys."""
 
 import math
 import os
@@ -164,6 +164,13 @@ def conditions(job, interpreter_bytes):
     return {}
 
 
+def examine(job, interpreter_bytes):
+    """The machine's facts, for `fercompress board check`."""
+    from fercompress_agent import doctor
+
+    return {"facts": {"doctor": doctor.examine(os.getcwd(), str(job.get("sysfs", "/sys")), str(job.get("proc", "/proc")))}}
+
+
 def clean(job, interpreter_bytes):
     """Remove a folder that jobs filled; one that is not there is clean."""
     import shutil  # with its compressors 0.7 MB, which no other job needs
@@ -172,7 +179,7 @@ def clean(job, interpreter_bytes):
     return {}
 
 
-JOBS = {"accuracy": accuracy, "clean": clean, "conditions": conditions, "latency": latency, "memory": memory, "power": power, "probe": probe}
+JOBS = {"accuracy": accuracy, "clean": clean, "conditions": conditions, "doctor": examine, "latency": latency, "memory": memory, "power": power, "probe": probe}
 
 
 def _prepared(job, bundle, engine):

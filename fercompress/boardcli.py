@@ -1,0 +1,104 @@
+"""`fercompress board`: what a person does with a target before and after a study. Parse, call, print."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fercompress.errors import InputError, TargetError
+
+_target = click.argument("target")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
+_COLOURS = {"ok": "green", "note": "yellow", "fails": "red"}
+
+
+@click.group()
+def board() -> None:
+    """Trust, check and clean the machine that measures. TARGET is a shipped target's name or a .toml file."""
+
+
+@board.command()
+@_target
+@_json
+def check(target: str, as_json: bool) -> int:
+    """A doctor: is the target fit for a long run? Each line that is not well says how to mend it.
+
+    Exit codes: 0 ok, or with notes; 4 something fails, or the target is out of reach.
+    """
+    from fercompress.measure import board as boards
+    from fercompress.measure import doctor
+
+    loaded = boards.load_board(target)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            found = doctor.examine(loaded, Path(folder))
+        except TargetError as error:
+            found = doctor.unreachable(loaded, error)
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(finding) for finding in found], indent=1))
+    else:
+        table = Table(title=f"target {escape(loaded.name)}", title_justify="left", show_lines=False)
+        for column in ("", "what", "found", "what to do"):
+            table.add_column(column, overflow="fold")
+        for finding in found:
+            table.add_row(f"[{_COLOURS[finding.level]}]{finding.level}[/]", *map(escape, (finding.what, finding.found, finding.mend)))
+        Console(width=None if sys.stdout.isatty() else 160).print(table)
+    return TargetError.exit_code if doctor.worst(found) is doctor.Level.FAILS else 0
+
+
+@board.command()
+@_target
+@click.option("--yes", is_flag=True, help="Pin what the host shows, without asking.")
+@click.option("--fingerprint", "expected", metavar="SHA256:...", help="Pin the host's key only if it is this one.")
+@click.option("--replace", is_flag=True, help="Forget a key that was pinned before: the board was set up anew.")
+def trust(target: str, yes: bool, expected: str | None, replace: bool) -> None:
+    """Show the host key's fingerprint and pin it, so that every later connection is checked against it."""
+    from fercompress.measure import board as boards
+    from fercompress.measure import hostkeys, ssh
+
+    loaded = boards.load_board(target)
+    if loaded.kind != "ssh":
+        raise InputError(f"target {loaded.name!r} is not reached over SSH: there is no host key to trust")
+    address = boards.address(loaded)
+    key = ssh.host_key(address)
+    shown = ssh.fingerprint(key)
+    known = hostkeys.Pinned(address)
+    if known.holds(key):
+        click.echo(f"{shown} ({key.get_name()}) is pinned already, in {known.path}")
+        return
+    if known.other(key) and not replace:
+        raise InputError(
+            f"{known.path}: another key is pinned for {address.host}. If the board was set up anew, add --replace; else somebody sits in between"
+        )
+    click.echo(f"{address.host} shows {shown} ({key.get_name()})")
+    click.echo("compare, on the board itself:  for f in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $f; done")
+    if expected is not None and expected != shown:
+        raise InputError(f"the host's key is not {expected}: nothing was pinned")
+    if expected is None and not yes:
+        click.confirm("Is it the same?", abort=True)
+    known.pin(key)
+    click.echo(f"pinned in {known.path}")
+
+
+@board.command()
+@_target
+@click.option("--all", "everything", is_flag=True, help="The agent's own file too.")
+def clean(target: str, everything: bool) -> None:
+    """End what fercompress runs on a target and remove what it put there."""
+    from fercompress.measure import board as boards
+    from fercompress.measure.sshchannel import SshChannel
+
+    loaded = boards.load_board(target)
+    if loaded.kind != "ssh":
+        raise InputError(f"target {loaded.name!r} keeps its files in each study's output folder, under work/: delete them there")
+    with SshChannel(boards.address(loaded)) as channel:
+        freed_bytes = channel.clean(keep_agent=not everything)
+    click.echo(f"{freed_bytes / 1e6:.1f} MB freed on {loaded.name}")
