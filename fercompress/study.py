@@ -12,6 +12,7 @@ from typing import Any
 from fercompress import config, studyfile
 from fercompress.data import sheet, source
 from fercompress.errors import InputError, ResultsError
+from fercompress.export import part
 from fercompress.making import Maker, check, step_s
 from fercompress.measure import board, power, session
 from fercompress.measure.board import Board
@@ -181,7 +182,8 @@ def _prepared(request: Request, tell: Reporter) -> Iterator[Prepared]:
     """Refuse what can be refused before anything is written; then hold the folder."""
     check_out(request.out)
     study = request.study
-    board.load_boards(study.targets)
+    targets = board.load_boards(study.targets)
+    engine = board.common_engine(targets, part.WHOLE)
     source.fingerprint(study.data, request.data_root)
     check(study)
     workspace = Workspace(request.out)
@@ -190,8 +192,11 @@ def _prepared(request: Request, tell: Reporter) -> Iterator[Prepared]:
             Store.open(workspace.results).close()  # a damaged file is told before the long work, not after it
         with tell.stage(f"clips: {study.data.name}"):
             clips = source.load(study.data, request.data_root, workspace.root / "work")
+        for target in targets:
+            if passed_over := target.engines[: target.engines.index(engine)]:
+                tell.note(f"{target.name}: measured with {engine}; no bundle can be made for {', '.join(passed_over)} yet")
         folds = source.SOURCES[study.data.name].folds(study.data, clips)
-        yield Prepared(workspace, clips, folds, Maker(workspace, study, clips, folds, tell))
+        yield Prepared(workspace, clips, folds, Maker(workspace, study, clips, folds, tell, engine))
 
 
 def measure_all(request: Request, prepared: Prepared, store: Store, tell: Reporter) -> None:

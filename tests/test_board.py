@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fercompress.errors import InputError, StudyError
-from fercompress.measure.board import Board, check_engine, connect, known_hosts, load_board, parse_board, shipped_boards
+from fercompress.measure.board import Board, check_engine, common_engine, connect, known_hosts, load_board, parse_board, shipped_boards
 from fercompress.measure.channel import LocalChannel
 
 
@@ -106,3 +106,13 @@ def test_a_shipped_board_without_a_host_says_how_to_give_one(tmp_path):
 def test_pinned_host_keys_lie_in_the_users_configuration(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert known_hosts() == tmp_path / "fercompress" / "known_hosts"
+
+
+def test_bundles_are_made_for_the_first_engine_that_is_preferred_makeable_and_common():
+    lean = parse_board('kind = "ssh"\nhost = "x"\nengines = ["rknnlite", "onnxruntime-c", "onnxruntime"]', "lean", "lean")
+    makeable = ("onnxruntime", "onnxruntime-c")
+    assert common_engine([lean], makeable) == "onnxruntime-c"
+    assert common_engine([lean, load_board("localhost")], makeable) == "onnxruntime"
+    npu = parse_board('kind = "ssh"\nhost = "x"\nengines = ["rknnlite"]', "npu", "npu")
+    with pytest.raises(InputError, match=r"no engine in common .*onnxruntime-c\): lean: rknnlite, onnxruntime-c, onnxruntime; npu: rknnlite"):
+        common_engine([lean, npu], makeable)

@@ -21,6 +21,9 @@ SUFFIXES = {
     "predictor": {"onnxruntime": "onnx", "onnxruntime-c": "onnx", "numpy": "npz"},
 }
 
+# Engines that run both parts, so that one name says all.
+WHOLE = tuple(name for name in SUFFIXES["extractor"] if name in SUFFIXES["predictor"])
+
 
 @dataclass(frozen=True)
 class Part:

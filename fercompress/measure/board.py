@@ -164,6 +164,20 @@ def address(board: Board) -> Address:
     )  # fmt: skip
 
 
+def common_engine(boards: Sequence[Board], makeable: Sequence[str]) -> str:
+    """The engine that bundles are made for: the first that the first target prefers, that every target runs and that bundles can be made for.
+
+    raises: InputError if there is none
+    """
+    for name in boards[0].engines:
+        if name in makeable and all(name in board.engines for board in boards):
+            return name
+    lists = "; ".join(f"{board.name}: {', '.join(board.engines)}" for board in boards)
+    raise InputError(
+        f"the targets have no engine in common that bundles can be made for ({', '.join(makeable)}): {lists}; see `engines` in their files"
+    )
+
+
 def check_engine(board: Board, engine: str) -> None:
     """raises: InputError if a bundle's engine may not run on the target"""
     # A pair runs where both of its halves do.
