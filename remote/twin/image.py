@@ -10,22 +10,8 @@ from pathlib import Path
 from twin.packages import ForeignApt, TwinError, call, unpack
 
 # What any Debian board has: a shell, an sshd, Python, and the C++ library that the wheels of numpy and onnxruntime expect.
-PACKAGES = [
-    "base-files",
-    "base-passwd",
-    "bash",
-    "busybox-static",
-    "coreutils",
-    "grep",
-    "gzip",
-    "libc-bin",
-    "libstdc++6",
-    "openssh-server",
-    "procps",
-    "python3",
-    "sed",
-    "tar",
-]
+PACKAGES = ["base-files", "base-passwd", "bash", "busybox-static", "coreutils", "grep", "gzip", "libc-bin", "libstdc++6"]
+PACKAGES += ["openssh-server", "procps", "python3", "sed", "tar"]
 MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "ext4", "crc32c_generic")
 USER = "board"
 DISK_BYTES = 2 << 30  # sparse
