@@ -36,7 +36,7 @@ def test_an_unknown_name_is_told_its_neighbour_and_what_ships():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('kind = "local"\npyton = "x"', r"here: unknown key 'pyton'; did you mean 'python'\? \(known: accuracy_processes, cores"),
+        ('kind = "local"\npyton = "x"', r"here: unknown key 'pyton'; did you mean 'python'\? \(known: accuracy_processes, cool_down_s, cores"),
         ("", r"here: kind: missing"),
         ('kind = "moon"', r"here: kind: input should be 'local' \(given: 'moon'\)"),
         ('kind = "local"\nthreads = 0', r"here: threads: .*greater than or equal to 1 \(given: 0\)"),

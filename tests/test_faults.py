@@ -74,7 +74,7 @@ def test_the_state_of_the_target_weakens_what_was_timed_on_it():
 
 def test_facts_of_another_form_tell_nothing():
     odd = {"clocks_start": 1, "clocks_end": {"cpu0": 5}, "cooling_start": [], "temperature_mc_start": {"z": "hot"}, "cool_down_over_mc": "much"}
-    assert not (conditions.throttled(odd) or conditions.clock_changed(odd) or conditions.hot_start(odd))
+    assert not any(told(odd) for told in (conditions.throttled, conditions.clock_changed, conditions.hot_start))
 
 
 def test_such_a_block_puts_a_doubt_on_its_variants_latency(tmp_path):

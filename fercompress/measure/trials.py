@@ -85,9 +85,10 @@ class Trials:
                 self.quarantine.count(block)
             last = not faulty or number == ATTEMPTS - 1 or bool(self.quarantine.reason(cell.key.variant))
             yield Attempt(block, job, last)
+            if faulty:  # after the last attempt too: the next variant must not suffer from what this one did to the target
+                self.again()
             if last:
                 return
-            self.again()
 
     def _run(self, cell: Cell, job: str, features: str) -> tuple[Block, bool]:
         """One fresh agent process. returns: its block, and whether something broke"""
