@@ -237,6 +237,7 @@ class Doubt(enum.StrEnum):
     INCOMPLETE = "part of the planned blocks is missing or failed: run the same command again"
     SHAPES_VARY = "its bundles differ in ranks between seeds or folds, which chose them from their own weights: sizes and latency are the first one's"
     SIMULATED = "simulated: the clips show no real person, or the target is no real machine"
+    SIMULATED_TARGET = "simulated target: a model of a board predicted it, no machine measured it"
 
 
 @dataclass(frozen=True)

@@ -307,9 +307,9 @@ def test_two_targets_have_sections_and_pictures_of_their_own(tmp_path: Path) -> 
 
 def test_a_simulated_targets_times_are_marked_beside_each_number_and_its_accuracy_is_not() -> None:
     given = build(simulated=False)
-    rows = [dict(row) | {"doubts": [*row["doubts"], str(Doubt.SIMULATED)]} for row in given.rows]
+    rows = [dict(row) | {"doubts": [*row["doubts"], str(Doubt.SIMULATED_TARGET)]} for row in given.rows]
     there = dataclasses.replace(given, rows=rows, simulated_targets=given.targets)
-    mark = "Simulated target: a model predicts it, no machine measured it"
+    mark = "Doubt: simulated target: a model of a board predicted it, no machine measured it"
     for key in ("latency_clip_p50_ns", "speedup_clip", "memory_peak_bytes", "power_w"):
         notes = Notes()
         Column(key, key, str).cell(there, rows[0], notes)
