@@ -19,6 +19,7 @@ from rich.table import Table
 from fercompress import __version__
 from fercompress.boardcli import board
 from fercompress.errors import FercompressError, InputError
+from fercompress.records import Doubt
 
 INTERNAL_ERROR = 70  # sysexits.h: a mistake of ours, with a traceback
 INTERRUPTED = 130  # 128 + SIGINT
@@ -332,7 +333,7 @@ def _short(row: dict[str, Any]) -> dict[str, str]:
 
     return {
         "variant": row["variant"],
-        "target": row["target"],
+        "target": row["target"] + (" (times simulated)" if str(Doubt.SIMULATED_TARGET) in (row["doubts"] or ()) else ""),
         "accuracy %": interval("accuracy", 100, 1),
         "n": f"{row['n_clips']:,}" if row["n_clips"] is not None else "n/a",
         "stored": number("stored_bytes", 1e-3, 1, "kB"),

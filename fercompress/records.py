@@ -247,6 +247,7 @@ class Doubt(enum.StrEnum):
     SHORT_POWER = "the load of the power pass ran for less than 60 s (short window): raise load_s under [power] in the target's file"
     SLOW_METER = "the power meter gave fewer than 350 samples a second: short peaks are missed"
     SIMULATED = "simulated: the clips show no real person, or the target is no real machine"
+    SIMULATED_TARGET = "simulated target: a model of a board predicted it, no machine measured it"
 
 
 @dataclass(frozen=True)

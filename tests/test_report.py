@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from fercompress.errors import ResultsError
 from fercompress.records import Doubt
 from fercompress.report import ReportInput, render
+from fercompress.report.cells import Column, Notes
 from fercompress.report.render import texts
 from fercompress.report.story import pick, speed_words, tell
 
@@ -302,6 +303,23 @@ def test_two_targets_have_sections_and_pictures_of_their_own(tmp_path: Path) -> 
     assert "Simulated target: board 1." in words
     assert {"accuracy-bytes-localhost.svg", "accuracy-bytes-board_1.svg", "accuracy-latency-localhost.svg"} <= names
     assert "accuracy-latency-board_1.svg" not in names
+
+
+def test_a_simulated_targets_times_are_marked_beside_each_number_and_its_accuracy_is_not() -> None:
+    given = build(simulated=False)
+    rows = [dict(row) | {"doubts": [*row["doubts"], str(Doubt.SIMULATED_TARGET)]} for row in given.rows]
+    there = dataclasses.replace(given, rows=rows, simulated_targets=given.targets)
+    mark = "Doubt: simulated target: a model of a board predicted it, no machine measured it"
+    for key in ("latency_clip_p50_ns", "speedup_clip", "memory_peak_bytes", "power_w"):
+        notes = Notes()
+        Column(key, key, str).cell(there, rows[0], notes)
+        assert mark in notes.texts
+    notes = Notes()
+    Column("accuracy", "accuracy", str).cell(there, rows[0], notes)
+    assert not any("imulated" in text for text in notes.texts)
+    for text in written(there):
+        assert "No real machine took its timings" in text
+        assert mark in text
 
 
 def test_simulated_data_says_so_and_real_data_does_not() -> None:

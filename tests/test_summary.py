@@ -385,6 +385,15 @@ def test_simulated_clips_are_marked_on_every_row(store):
     assert all(str(Doubt.SIMULATED) in row["doubts"] for row in rows_of(store).values())
 
 
+def test_a_simulated_target_marks_its_rows_though_the_clips_are_real(store):
+    store.record_study(toy.study())
+    store.record_clips(toy.clips(), toy.folds())
+    store.record(toy.latency_block("dense", 0, 0))
+    assert not any(str(Doubt.SIMULATED_TARGET) in row["doubts"] for row in rows_of(store).values())
+    store.record(toy.latency_block("dense", 0, 1, simulated=True))
+    assert all(str(Doubt.SIMULATED_TARGET) in row["doubts"] for row in rows_of(store).values())
+
+
 def test_the_csv_is_flat_with_intervals_in_two_columns(store):
     made = written(store)
     with (store.path.parent / "summary.csv").open(newline="") as file:

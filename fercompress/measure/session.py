@@ -178,7 +178,7 @@ def clock_offset(agent: Agent, clock: Callable[[], float] = time.time) -> dict[s
     if not trips:
         return {}
     trip_s, offset_s = min(trips)
-    return {"clock_offset_s": round(offset_s, 3), "clock_offset_within_s": round(trip_s / 2, 3)}
+    return {"wall_clock_offset_s": round(offset_s, 3), "wall_clock_within_s": round(trip_s / 2, 3)}
 
 
 def accuracy_blocks(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import random
 import threading
 import time
@@ -232,7 +233,9 @@ class SimulatedChannel(LocalChannel):
         slow = FULL_KHZ[self.unit] / THROTTLED_KHZ[self.unit] if hot else 1.0
         rng = random.Random(digest("jitter", self.given.seed, told["nonce"], told["bundle_sha256"]))
         block = slow * rng.lognormvariate(0, BLOCK_SPREAD)
-        frames, clips = int(manifest["frames"]), max(1, int(told["block_clips"]))
+        frames = int(manifest["frames"])
+        clip_ms = frames * parts["extractor"].ms + parts["predictor"].ms
+        clips = max(1, int(told["block_clips"]), math.ceil(1e3 * float(told["block_s"]) / clip_ms))  # as long as the agent's loop would run
         frame_ns = [_sample_ns(parts["extractor"], block, rng) for _ in range(frames * clips)]
         predictor_ns = [_sample_ns(parts["predictor"], block, rng) for _ in range(clips)]
         extractor_ns = [sum(frame_ns[clip * frames : (clip + 1) * frames]) for clip in range(clips)]

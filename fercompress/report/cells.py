@@ -68,7 +68,7 @@ class Column:
     sub: Callable[[ReportInput, Row], str] = field(default=lambda _given, _row: "")
 
     def cell(self, given: ReportInput, row: Row, notes: Notes) -> Cell:
-        marks = tuple(notes.mark(_note(given, doubt, self.key)) for doubt in doubts_on(given, row, self.key))
+        marks = tuple(notes.mark(_note(given, doubt)) for doubt in doubts_on(row, self.key))
         value = row.get(self.key)
         if value is None:
             return Cell("n/a", marks=(notes.mark(f"n/a: {reason(row, self.key)}"), *marks), missing=True)
@@ -112,30 +112,20 @@ WEAKENS: dict[str, tuple[str, ...]] = {
     Doubt.IDLE_DRIFT: ("power_idle_w", *_NET),
     Doubt.SHORT_POWER: _POWERS,
     Doubt.SLOW_METER: _POWERS,
-    Doubt.SIMULATED: ("accuracy", *_LATENCIES, *_SPEEDUPS, "latency_clip_p90_ns", *_MEMORY, "power_w"),
+    Doubt.SIMULATED: ("accuracy",),
+    Doubt.SIMULATED_TARGET: ("latency_clip_p90_ns", *_LATENCIES, *_SPEEDUPS, *_MEMORY, "power_w"),
 }
 
 
-def _note(given: ReportInput, doubt: str, key: str) -> str:
-    if doubt == Doubt.SIMULATED and key == "accuracy" and given.data["simulated"]:
+def _note(given: ReportInput, doubt: str) -> str:
+    if doubt == Doubt.SIMULATED and given.data["simulated"]:
         return "Simulated clips: no person was filmed"
-    if doubt == Doubt.SIMULATED:
-        return "Simulated target: a model predicts it, no machine measured it"
     return f"Doubt: {doubt}"
 
 
-def doubts_on(given: ReportInput, row: Row, key: str) -> list[str]:
-    """The row's doubts that weaken this column.
-
-    Simulated clips weaken accuracy alone, a simulated target all but accuracy: there the bundle really answers.
-    """
-
-    def applies(doubt: str) -> bool:
-        if doubt != Doubt.SIMULATED:
-            return True
-        return bool(given.data["simulated"]) if key == "accuracy" else row["target"] in given.simulated_targets
-
-    return [doubt for doubt in row.get("doubts") or () if key in WEAKENS.get(doubt, ()) and applies(doubt)]
+def doubts_on(row: Row, key: str) -> list[str]:
+    """The row's doubts that weaken this column."""
+    return [doubt for doubt in row.get("doubts") or () if key in WEAKENS.get(doubt, ())]
 
 
 def markdown(table: Table) -> str:

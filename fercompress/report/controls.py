@@ -180,8 +180,10 @@ def _against(given: ReportInput, control: Row, train: Row) -> Remark:
             (better if ratio < 1 else worse).append("size")
     speed = speedup(given, control["target"], *names, "clip")
     if speed is not None:
-        times = f"{time_text(control['latency_clip_p50_ns'])} against {time_text(train['latency_clip_p50_ns'])} per clip"
-        parts.append(f"{times}, {faster_text(speed.value, speed.interval)}")
+        both = [row.get("latency_clip_p50_ns") for row in (control, train)]
+        # A ratio pairs rounds; a median needs more clips than that.
+        times = f"{time_text(both[0])} against {time_text(both[1])} per clip, " if both[0] and both[1] else ""
+        parts.append(f"{given.timing_word(control['target'])}{times}{faster_text(speed.value, speed.interval)}")
         (better if speed.sign > 0 else worse if speed.sign < 0 else []).append("speed")
     mine, its = f"**{control['variant']}**", f"**{train['variant']}**"
     if not parts:

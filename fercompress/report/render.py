@@ -8,6 +8,7 @@ import importlib.resources
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,14 +45,22 @@ def texts(given: ReportInput, stories: Sequence[Story], pictures: Mapping[str, S
         "pictures": pictures,
         "rule": story.RULE,
         "css": importlib.resources.files("fercompress_templates").joinpath("page.css").read_text(encoding="utf-8"),
-        "main": {target: tables.variants(given, target, tables.MAIN, "main", "All variants at a glance") for target in given.targets},
-        "details": {told.target: _details(given, told) for told in stories},
+        "main": {
+            target: _marked(given, target, tables.variants(given, target, tables.MAIN, "main", "All variants at a glance"))
+            for target in given.targets
+        },
+        "details": {told.target: [_marked(given, told.target, table) for table in _details(given, told)] for told in stories},
         "provenance": [table for table in (provenance.facts(given), provenance.faults(given), provenance.left_out(given)) if table is not None],
         "recipes": provenance.recipes(given),
         "layers": [table for name in given.manifests if (table := provenance.layers(given, name)) is not None],
     }
     environment = _environment()
     return {name: environment.get_template(name).render(context) for name in ("index.html", "report.md")}
+
+
+def _marked(given: ReportInput, target: str, table: cells.Table) -> cells.Table:
+    """No table of a simulated target is mistaken for a measured one's."""
+    return replace(table, caption=f"{table.caption} (simulated target)") if target in given.simulated_targets else table
 
 
 def _pictures(given: ReportInput, told: Story) -> list[Picture]:

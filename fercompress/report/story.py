@@ -216,13 +216,13 @@ def _certainty(given: ReportInput, rows: Sequence[Row]) -> tuple[str, ...]:
     if clips := _range(rows, "n_clips"):
         first.append(f"accuracy from {clips} {given.clip_word}test clips")
     if blocks := _range(rows, "blocks"):
-        first.append(f"latency from {blocks} blocks per variant (a block is one fresh process)")
+        first.append(f"{given.timing_word(rows[0]['target'])}latency from {blocks} blocks per variant (a block is one fresh process)")
     sentences = [f"Measured: {' and '.join(first)}. Intervals are two-sided 95 % unless said otherwise."] if first else []
     sentences += _no_better_than_guessing(rows)
     concerned: dict[str, list[str]] = {}
     for row in rows:
         for doubt in row.get("doubts") or ():
-            if doubt == Doubt.SIMULATED:
+            if doubt in (Doubt.SIMULATED, Doubt.SIMULATED_TARGET):
                 continue  # said on top of the page
             concerned.setdefault(doubt, []).append(row["variant"])
     for doubt, names in concerned.items():

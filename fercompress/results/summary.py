@@ -77,7 +77,7 @@ def _row(found: Tables, variant: str, target: str, order: list[str]) -> dict[str
     for fill in (columns.size, accuracy, latency, columns.memory, columns.power, training.recipe, training.training):
         fill(row)
     if found.facts.get(target, {}).get("simulated"):
-        row.doubts.add(Doubt.SIMULATED)
+        row.doubts.add(Doubt.SIMULATED_TARGET)
     row.put(variant=variant, target=target, doubts=[str(doubt) for doubt in Doubt if doubt in row.doubts])
     row.put(reasons={column: row.reasons[column] for column in order if column in row.reasons})
     return {column: row.values[column] for column in order}
