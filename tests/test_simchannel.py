@@ -23,7 +23,7 @@ def session(folder, settings=QUICK, board=SIM, channel=None, **more):
     """The blocks of one session over one bundle."""
     blocks = []
     bundle = MeasuredBundle(tiny_bundle.write(folder / "bundle", "a"), 0, "f0", ROWS)
-    with channel or connect(board, folder / "target") as way:
+    with channel or connect(board, folder / "target", "run") as way:
         measure({"a": [bundle]}, CLIPS, settings, board, way, folder / "work", done=(), record=blocks.append, progress=lambda _: None, **more)
     return blocks
 
@@ -181,4 +181,4 @@ def test_a_misspelt_fault_and_cores_that_are_not_there_are_told(tmp_path):
         with_faults('at = { 1 = "meteor" }')
     board = parse_board('kind = "simulated"\ncores = [8]', "sim", "sim")
     with pytest.raises(TargetError, match="cores 0 to 5"):
-        connect(board, tmp_path)
+        connect(board, tmp_path, "run")

@@ -257,12 +257,17 @@ class SimulatedChannel(LocalChannel):
         clip_ms = sum(spent.values())
         cpu = sum(spent[name] for name, part in parts.items() if not part.on_npu) / clip_ms
         npu = frames * parts["extractor"].busy_ms / clip_ms
-        seconds = float(told["power_s"])
-        watts = simulate.IDLE_W + simulate.net_w(cpu, npu, min(self.cores, int(told["threads"])))
-        clips = float(int(seconds * 1e3 / clip_ms) + 1)
+        seconds, idle_s = (float(told["power"][key]) for key in ("load_s", "idle_s"))
+        net_w, idle_w = simulate.net_w(cpu, npu, min(self.cores, int(told["threads"]))), simulate.IDLE_W
+        clip_j, clip_net_j = ((watts * clip_ms / 1e3) for watts in (idle_w + net_w, net_w))
         return {
             "power": {
-                "power_w": watts, "idle_w": simulate.IDLE_W, "energy_per_clip_j": watts * clip_ms / 1e3, "clips": clips, "seconds": seconds,
+                "power_w": idle_w + net_w, "idle_w": idle_w, "idle_before_w": idle_w, "idle_after_w": idle_w, "net_w": net_w,
+                "energy_per_clip_j": clip_j, "energy_per_clip_net_j": clip_net_j,
+                "energy_per_inference_j": clip_j / frames, "energy_per_inference_net_j": clip_net_j / frames,
+                "clips": float(int(seconds * 1e3 / clip_ms) + 1), "seconds": seconds, "idle_seconds": 2 * idle_s,
+                # No meter sampled anything: the figure is the model's own integral, as a counter's is.
+                "samples": 0.0, "rate_hz": 0.0, "gap_s": 0.0, "counter": 1.0, "uncertainty_s": 0.0,
             }
         }  # fmt: skip
 

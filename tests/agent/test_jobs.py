@@ -89,7 +89,7 @@ class ProcessTest(Folder):
         self.assertIn("schema 99", result["reason"])
         code, result, _ = fixtures.run_agent(self.folder, fixtures.job(self.folder, "layers"))
         self.assertEqual((code, result["ok"]), (3, False))
-        self.assertIn("accuracy, clean, conditions, latency", result["reason"])
+        self.assertIn("accuracy, clean, conditions, doctor, latency", result["reason"])
 
     def test_a_changed_file_is_found_before_anything_runs(self):
         asked = fixtures.job(self.folder, "latency")
