@@ -52,7 +52,9 @@ def test_a_session_over_ssh_gives_the_local_rows_and_the_same_logits(lab, tmp_pa
     here = session(tmp_path / "here", LocalChannel(tmp_path / "target"))
     # Accuracy runs go side by side and come in any order; all else comes in the schedule's.
     assert Counter(block.key for block in there) == Counter(block.key for block in here)
-    assert [block.key for block in there if block.key.pass_ is not Pass.ACCURACY] == [block.key for block in here if block.key.pass_ is not Pass.ACCURACY]
+    assert [block.key for block in there if block.key.pass_ is not Pass.ACCURACY] == [
+        block.key for block in here if block.key.pass_ is not Pass.ACCURACY
+    ]
     for variant, expected in logits(here).items():
         np.testing.assert_array_equal(logits(there)[variant], expected)
     assert list((lab.home / "work" / "jobs").iterdir()) == []
