@@ -119,6 +119,7 @@ def forget(request: Request) -> None:
 def plan(request: Request) -> list[dict[str, Any]]:
     """What `run` would do, stage by stage, and about how many seconds each takes on this machine (from one timed training step). Writes nothing."""
     study = request.study
+    targets = board.load_boards(study.targets)
     source.fingerprint(study.data, request.data_root)
     check(study)
     folds = 1 if study.data.name == "synthetic" or study.data.protocol == "across-persons" else study.data.folds
@@ -154,6 +155,10 @@ def plan(request: Request) -> list[dict[str, Any]]:
         ("export", "bundles", bundles, bundles * EXPORT_S),
         ("measure", "latency blocks", blocks, blocks * (measure.block_s + BLOCK_START_S)),
     ]
+    if "power" in measure.passes:
+        metered = [target.power.variant_s for target in targets if target.power.source != "none"]
+        what = "power, where a sensor is found"
+        rows.append(("measure", what, len(metered) * len(study.variants), len(study.variants) * sum(metered)))
     return [{"stage": stage, "what": what, "times": times, "about_seconds": round(seconds)} for stage, what, times, seconds in rows]
 
 

@@ -166,9 +166,12 @@ def _name(process: psutil.Process) -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """Below the ports that the kernel gives to outgoing connections: with one of those, a connection to a server that is not up yet may meet itself."""
+    draw = random.SystemRandom()
+    while True:
+        with socket.socket() as found, contextlib.suppress(OSError):
+            found.bind(("127.0.0.1", draw.randrange(20_000, 32_000)))
+            return int(found.getsockname()[1])
 
 
 class Proxy:

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from sshlab import Sshd, isolated
+from sshlab import Sshd
 
 from fercompress.cli import app
 from fercompress.errors import InputError, TargetError
-
-
-@pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
-    with isolated(monkeypatch, tmp_path):
-        sshd = Sshd(tmp_path / "lab")
-        sshd.start()
-        yield sshd
-        sshd.stop()
 
 
 def target(lab: Sshd, folder: Path, known_hosts: Path | None = None, **more: str) -> str:

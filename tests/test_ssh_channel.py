@@ -25,15 +25,6 @@ PYTHON_2 = sorted((Path.home() / ".pyenv" / "versions").glob("2.7.*/bin/python")
 
 
 @pytest.fixture
-def lab(tmp_path, monkeypatch):
-    with isolated(monkeypatch, tmp_path):
-        lab = Sshd(tmp_path / "lab")
-        lab.start()
-        yield lab
-        lab.stop()
-
-
-@pytest.fixture
 def channel(lab):
     with SshChannel(lab.address()) as channel:
         yield channel

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sshlab import Proxy, Sshd, eventually, isolated, write_key
+from sshlab import Proxy, Sshd, eventually, write_key
 
 from fercompress.errors import AgentError, DiskFullError, TargetBusyError, TargetError, TargetRebootedError, TargetTimeoutError
 from fercompress.measure import ssh
@@ -33,15 +33,6 @@ said = json.loads(sys.argv[1])
 address = Address(said["host"], "lab", said["port"], said["user"], Path(said["key"]), said["python"], "work", Path(said["known_hosts"]))
 print(SshChannel(address, said["owner"]).run(said["argv"], said["deadline_s"], said["job"]).stdout.decode(), flush=True)
 """
-
-
-@pytest.fixture
-def lab(tmp_path, monkeypatch):
-    with isolated(monkeypatch, tmp_path):
-        lab = Sshd(tmp_path / "lab")
-        lab.start()
-        yield lab
-        lab.stop()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from collections import Counter
 import numpy as np
 import pytest
 import tiny_bundle
-from sshlab import Sshd, isolated
 
 from fercompress.config import Measure
 from fercompress.measure.board import load_board
@@ -18,15 +17,6 @@ from fercompress.records import Pass, Status
 
 SETTINGS = Measure(rounds=2, block_clips=4, block_s=0.001, warmup_clips=0, passes=("accuracy", "latency", "memory"))
 ROWS = np.array([1, 3, 5, 8, 9], np.int64)
-
-
-@pytest.fixture
-def lab(tmp_path, monkeypatch):
-    with isolated(monkeypatch, tmp_path):
-        lab = Sshd(tmp_path / "lab")
-        lab.start()
-        yield lab
-        lab.stop()
 
 
 def session(folder, channel):

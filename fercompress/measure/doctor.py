@@ -217,5 +217,5 @@ def worst(found: list[Finding]) -> Level:
 
 
 def unreachable(board: Board, error: TargetError) -> list[Finding]:
-    """What can be said where nothing answers: the error's own words name what to try."""
-    return [Finding(Level.FAILS, "link", f"target {board.name!r} does not answer", str(error))]
+    """What can be said where nothing could be asked (out of reach, or another host measures there): the error's own words name what to try."""
+    return [Finding(Level.FAILS, "link", f"target {board.name!r} cannot be asked", str(error))]

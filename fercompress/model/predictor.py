@@ -12,8 +12,8 @@ from fercompress.tt.recurrence import recurrent_states
 class Lstm(nn.LSTM):
     """nn.LSTM(batch_first=True) of one layer, trained faster on a CPU: one product for all steps' inputs, then `recurrent_states`.
 
-    A training step of D = 4096, H = 256, 32 clips of 16 frames took 206 ms so and 332 ms in oneDNN's operator (one thread, AVX2). Without
-    gradients, and on a GPU, it is torch's own.
+    A training step of D = 4096, H = 256, 32 clips of 16 frames took 205 ms so and 332 ms in oneDNN's operator (the least of twelve, one thread,
+    AVX2). Without gradients, and on a GPU, it is torch's own.
     """
 
     def __init__(self, inputs: int, hidden: int) -> None:

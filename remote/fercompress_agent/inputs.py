@@ -22,18 +22,19 @@ class Bundle:
                 raise Problem("{}: file does not match the manifest's sha256; export the bundle again".format(os.path.join(self.folder, name)))
 
 
-class Clips:
-    """The clips file, uint8 (N, T, H, W), checked against its sha256 and the bundle's shapes. raises: Problem"""
+class Inputs:
+    """One array file, a row per clip, checked against its sha256, dtype and the shape of a row.
 
-    def __init__(self, job, bundle):
-        path = str(job["clips"])
-        if file_sha256(path) != job["clips_sha256"]:
-            raise Problem("{}: the clips are not the ones that were sent (sha256 differs); measure again".format(path))
+    what: "clips" or "features", for messages. raises: Problem
+    """
+
+    def __init__(self, what, path, sha256, dtype, wanted):
+        if file_sha256(path) != sha256:
+            raise Problem("{}: the {} are not the ones that were sent (sha256 differs); measure again".format(path, what))
         self.rows = npyfile.Rows(path)
-        wanted = (bundle.manifest["frames"],) + tuple(bundle.manifest["extractor"]["input"]["shape"][2:])
-        if self.rows.dtype != "|u1" or self.rows.shape[1:] != wanted:
+        if self.rows.dtype != dtype or self.rows.shape[1:] != wanted:
             self.rows.close()
-            raise Problem("{}: clips of {} do not fit the bundle's {}".format(path, self.rows.shape[1:], wanted))
+            raise Problem("{}: {} of {} do not fit the bundle's {}".format(path, what, self.rows.shape[1:], wanted))
 
     def __enter__(self):
         return self
@@ -45,34 +46,23 @@ class Clips:
         return engine.frames(self.rows.row(row), self.rows.shape[1:])
 
 
-class Features:
-    """Features that were computed elsewhere, float32 (N, T, D), in the place of clips: one row per clip, checked against their sha256. raises: Problem"""
+def clips(job, bundle):
+    """The job's clips, uint8 (N, T, H, W). raises: Problem"""
+    wanted = (bundle.manifest["frames"],) + tuple(bundle.manifest["extractor"]["input"]["shape"][2:])
+    return Inputs("clips", str(job["clips"]), job["clips_sha256"], "|u1", wanted)
 
-    def __init__(self, job, bundle):
-        path = str(job.get("features_file") or "")
-        if not path:
-            raise Problem("the engine 'stored' needs a file with features: the job names none (features_file, features_sha256)")
-        if file_sha256(path) != job.get("features_sha256"):
-            raise Problem("{}: the features are not the ones that were sent (sha256 differs); measure again".format(path))
-        self.rows = npyfile.Rows(path)
-        wanted = tuple(bundle.manifest["predictor"]["input"]["shape"][1:])
-        if self.rows.dtype != "<f4" or self.rows.shape[1:] != wanted:
-            self.rows.close()
-            raise Problem("{}: features of {} do not fit the bundle's {}".format(path, self.rows.shape[1:], wanted))
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        self.rows.close()
-
-    def frames(self, engine, row):
-        return engine.frames(self.rows.row(row), self.rows.shape[1:])
+def features(job, bundle):
+    """Features that were computed elsewhere, float32 (N, T, D), in the place of clips. raises: Problem"""
+    if not job.get("features_file"):
+        raise Problem("the engine 'stored' needs a file with features: the job names none (features_file, features_sha256)")
+    wanted = tuple(bundle.manifest["predictor"]["input"]["shape"][1:])
+    return Inputs("features", str(job["features_file"]), job.get("features_sha256"), "<f4", wanted)
 
 
 def opened(job, bundle, engine):
     """What the engine's extractor starts from: the job's clips, or its features."""
-    return Features(job, bundle) if engine.stored else Clips(job, bundle)
+    return features(job, bundle) if engine.stored else clips(job, bundle)
 
 
 class FeatureCache:

@@ -5,11 +5,32 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import unittest
 
 from fercompress_agent import SCHEMA, npyfile
 
 FRAMES, SIDE, CLASSES = 3, 2, ["calm", "glad"]
 CLIP_BYTES = FRAMES * SIDE * SIDE
+
+
+class Tree(unittest.TestCase):
+    """A made-up tree of system files below `root`."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = folder.name
+
+    def write(self, name, text):
+        """A reader sees the whole file or none. returns: its path"""
+        path = os.path.join(self.root, name)
+        if not os.path.isdir(os.path.dirname(path)):
+            os.makedirs(os.path.dirname(path))
+        with open(path + ".part", "w") as file:
+            file.write(text)
+        os.replace(path + ".part", path)
+        return path
 
 
 def sha256(path):

@@ -1,6 +1,4 @@
 import os
-import shutil
-import tempfile
 import unittest
 
 import agent_fixtures as fixtures
@@ -8,20 +6,7 @@ import agent_fixtures as fixtures
 from fercompress_agent import doctor
 
 
-class DoctorTest(unittest.TestCase):
-    def setUp(self):
-        self.folder = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, self.folder)
-
-    def path(self, name):
-        return os.path.join(self.folder, name)
-
-    def write(self, path, text):
-        path = self.path(path)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "w") as file:
-            file.write(text)
-
+class DoctorTest(fixtures.Tree):
     def test_what_the_system_files_say_is_told_and_what_is_absent_is_left_out(self):
         policy = "sys/devices/system/cpu/cpufreq/policy4/"
         for name, text in (
@@ -38,7 +23,7 @@ class DoctorTest(unittest.TestCase):
             ("proc/50/stat", "50 (python3) S 1 1"),
         ):
             self.write(name, text)
-        found = doctor.examine(self.folder, self.path("sys"), self.path("proc"))
+        found = doctor.examine(self.root, os.path.join(self.root, "sys"), os.path.join(self.root, "proc"))
         self.assertEqual(found["policies"]["policy4"]["available"], ["ondemand", "performance"])
         self.assertEqual(found["policies"]["policy4"]["khz"], 408000)
         self.assertEqual(found["power_nodes"], {"hwmon0 ina219": True, "intel-rapl:0": False})
@@ -47,7 +32,7 @@ class DoctorTest(unittest.TestCase):
         self.assertNotIn("model", found)
 
     def test_a_job_tells_it_in_its_facts(self):
-        code, result, _ = fixtures.run_agent(self.folder, fixtures.job(self.folder, "doctor"))
+        code, result, _ = fixtures.run_agent(self.root, fixtures.job(self.root, "doctor"))
         self.assertEqual(code, 0)
         self.assertGreater(result["facts"]["doctor"]["free_bytes"], 0)
 

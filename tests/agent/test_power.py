@@ -4,7 +4,6 @@ import math
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import unittest
@@ -24,21 +23,7 @@ def program(body):
     return [sys.executable, "-c", PRINT + body]
 
 
-class Tree(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = folder.name
-
-    def write(self, name, text):
-        path = os.path.join(self.root, name)
-        if not os.path.isdir(os.path.dirname(path)):
-            os.makedirs(os.path.dirname(path))
-        with open(path + ".part", "w") as file:
-            file.write(text)
-        os.replace(path + ".part", path)
-        return path
-
+class Sysfs(fixtures.Tree):
     def domain(self, name, label, energy_uj, wrap_uj="262143328850\n"):
         self.write("class/powercap/{}/name".format(name), label + "\n")
         self.write("class/powercap/{}/max_energy_range_uj".format(name), wrap_uj)
@@ -50,7 +35,7 @@ class Tree(unittest.TestCase):
             self.write("class/hwmon/hwmon{}/{}".format(number, key), "{}\n".format(value))
 
 
-class RaplTest(Tree):
+class RaplTest(Sysfs):
     def test_packages_are_added_and_their_parts_and_the_whole_platform_are_not(self):
         first = self.domain("intel-rapl:0", "package-0", 1000)
         second = self.domain("intel-rapl:1", "package-1", 5000)
@@ -94,7 +79,7 @@ class RaplTest(Tree):
         self.assertIn("cannot be read", meters.Rapl(self.root).reason)
 
 
-class InaTest(Tree):
+class InaTest(Sysfs):
     def test_power_is_in_microwatts_and_wins_over_volts_and_amperes(self):
         self.chip(0, "ina219", power1_input=5670000, in1_input=5000, curr1_input=900)
         self.assertEqual(meters.Ina(self.root).read(), 5.67)
@@ -128,7 +113,7 @@ class InaTest(Tree):
         self.assertIn("has neither power1_input nor", meters.Ina(self.root).reason)
 
 
-class FindTest(Tree):
+class FindTest(Sysfs):
     def test_auto_prefers_the_power_monitor_to_the_processor_s_counters(self):
         self.domain("intel-rapl:0", "package-0", 1000)
         self.assertEqual(meters.find(asked(), self.root)[0].source, "powercap")
@@ -359,7 +344,7 @@ class FiguresTest(unittest.TestCase):
         self.assertEqual({watts for _, watts in counted}, {3.0})
 
 
-class PassTest(Tree):
+class PassTest(Sysfs):
     """Whole power jobs through a real agent process."""
 
     def run_power(self, **settings):

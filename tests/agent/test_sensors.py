@@ -1,26 +1,11 @@
 """Sensors on made-up /sys and /proc trees."""
 
 import os
-import tempfile
 import time
 import unittest
 
+import agent_fixtures as fixtures
 from fercompress_agent import facts, sensors
-
-
-class Tree(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.root = folder.name
-
-    def write(self, name, text):
-        path = os.path.join(self.root, name)
-        if not os.path.isdir(os.path.dirname(path)):
-            os.makedirs(os.path.dirname(path))
-        with open(path, "w") as file:
-            file.write(text)
-        return path
 
 
 class ShareTest(unittest.TestCase):
@@ -34,7 +19,7 @@ class ShareTest(unittest.TestCase):
         self.assertLess(sensors.processor_share(before, sensors.processor_use())["block_cpu_share"], 0.5)
 
 
-class MachineTest(Tree):
+class MachineTest(fixtures.Tree):
     def test_clocks_and_temperatures_come_with_their_units(self):
         self.write("devices/system/cpu/cpu0/cpufreq/scaling_governor", "performance\n")
         self.write("devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "1416000\n")
