@@ -166,7 +166,7 @@ def _name(process: psutil.Process) -> str:
 
 
 def free_port() -> int:
-    """Below the ports that the kernel gives to outgoing connections: with one of those, a connection to a server that is not up yet may meet itself."""
+    """Below the ports of outgoing connections: on one of those, a connection to a server that is not up yet may meet itself."""
     draw = random.SystemRandom()
     while True:
         with socket.socket() as found, contextlib.suppress(OSError):
