@@ -6,6 +6,7 @@ import logging
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -349,6 +350,24 @@ def test_no_python_names_the_key_of_the_targets_file(lab):
     text = sentence(lab.address(python="no-such-python3"))
     assert "there is no no-such-python3" in text
     assert "`python`" in text
+
+
+def test_no_python_is_told_also_where_its_end_is_seen_before_anything_was_sent(lab, monkeypatch):
+    send = link.Link._send
+
+    def late(self, data, allowed_s):
+        time.sleep(0.5)
+        send(self, data, allowed_s)
+
+    monkeypatch.setattr(link.Link, "_send", late)
+    assert "there is no no-such-python3" in sentence(lab.address(python="no-such-python3"))
+
+
+def test_an_exit_status_that_comes_long_after_the_end_of_output_is_waited_for(lab, tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho gone >&2\nexec >&-\nsleep 1.5\nexit 127\n")
+    python.chmod(0o755)
+    assert f"there is no {python} (gone)" in sentence(lab.address(python=str(python)))
 
 
 @pytest.mark.skipif(not PYTHON_2, reason="no CPython 2.7 under pyenv")

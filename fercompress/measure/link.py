@@ -25,6 +25,7 @@ FRAME = struct.Struct(">II")
 HEADER_LIMIT_BYTES = 1 << 20
 BODY_LIMIT_BYTES = 1 << 20
 NOISE_LIMIT_BYTES = 1 << 20  # of what a login shell may print before the porter speaks
+SETTLE_S = 3.0
 START_S = 30.0  # for a slow board to start Python and read the pack
 SLOWEST_BYTES_PER_S = 16 << 10  # a request may take this much longer for what it carries
 
@@ -85,6 +86,7 @@ class Link:
         self._login = Login(address)
         self._number = 0
         self._buffer = b""
+        self._noise: list[bytes] = []  # what the login shell printed before the porter spoke
         self._readable = threading.Event()
         try:
             self._start(pack, owner)
@@ -102,17 +104,23 @@ class Link:
         self._channel.settimeout(CONNECT_S)
         self._channel.in_buffer.set_event(self._readable)
         self._channel.exec_command(command(self.address.python))
+        try:
+            self._greet(pack, owner)
+        except LinkLostError:  # sending may fail as well as reading, where the command ended at once
+            self._explain()
+            raise
+
+    def _greet(self, pack: AgentPack, owner: dict[str, str]) -> None:
         nonce = secrets.token_hex(16)
         first = {
             "nonce": nonce, "workspace": self.address.workspace, "pack": pack.name, "sha256": pack.sha256, "bytes": len(pack.data),
             "owner": owner, "disk_bytes": self.address.disk_mb << 20,
         }  # fmt: skip
         self._send(json.dumps(first).encode("ascii") + b"\n", START_S)
-        noise: list[bytes] = []
-        word, rest = self._word(nonce.encode("ascii"), noise)
+        word, rest = self._word(nonce.encode("ascii"))
         if word == "need":
             self._send(pack.data, START_S)
-            word, rest = self._word(nonce.encode("ascii"), noise)
+            word, rest = self._word(nonce.encode("ascii"))
         if word == "busy":
             raise self._busy(rest)
         if word == "failed":
@@ -121,17 +129,13 @@ class Link:
         if word != "ready":
             raise TargetError(f"{self.title}: {self.address.python} there did not start the agent ({word[:60]!r}); run the same command again")
 
-    def _word(self, nonce: bytes, noise: list[bytes]) -> tuple[str, str]:
+    def _word(self, nonce: bytes) -> tuple[str, str]:
         """The next line that begins with the nonce, as its first word and the rest; whatever else is printed is skipped."""
         limit = time.monotonic() + START_S
         while True:
             while b"\n" not in self._buffer:
-                try:
-                    self._fill(limit)
-                except LinkLostError:
-                    self._explain(b"".join(noise) + self._buffer)
-                    raise
-                if len(self._buffer) + sum(map(len, noise)) > NOISE_LIMIT_BYTES:
+                self._fill(limit)
+                if len(self._buffer) + sum(map(len, self._noise)) > NOISE_LIMIT_BYTES:
                     raise TargetError(f"{self.title}: its login shell prints without end; mend its start-up files (~/.bashrc, ~/.profile)")
             line, _, self._buffer = self._buffer.partition(b"\n")
             # A shell may have printed a prompt or a banner without a line end in front.
@@ -139,17 +143,16 @@ class Link:
             if found:
                 word, _, rest = words.decode("ascii", "replace").partition(" ")
                 return word, rest
-            noise.append(line + b"\n")
+            self._noise.append(line + b"\n")
 
-    def _explain(self, printed: bytes) -> None:
+    def _explain(self) -> None:
         """Why the command ended before the porter spoke. raises: TargetError, or returns if only the link was lost"""
+        self._settle()
+        printed = b"".join([*self._noise, self._buffer, self._channel.in_buffer.empty()])
         if old := re.search(rb"fercompress: python (\d+\.\d+)", printed):
             version = old[1].decode("ascii")
             raise TargetError(f"{self.title}: {self.address.python} there is Python {version}, the agent needs 3.6 or newer: {HINT}")
-        if not self._channel.closed or not self._channel.exit_status_ready():
-            return
-        code = self._channel.recv_exit_status()
-        if code < 0:
+        if not self._channel.exit_status_ready() or (code := self._channel.recv_exit_status()) < 0:
             return
         said = (printed + self._channel.in_stderr_buffer.empty()).decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
         if code in (126, 127):
@@ -206,14 +209,13 @@ class Link:
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise LinkLostError(str(error) or type(error).__name__) from error
         if not piece:
-            self._settle()
             raise LinkLostError("the far end closed the connection")
         self._buffer += piece
 
     def _settle(self) -> None:
-        """After the end of output: its exit status and last words follow at once, if at all."""
-        limit = time.monotonic() + 1.0
-        while not self._channel.exit_status_ready() and not self._channel.closed and time.monotonic() < limit:
+        """After the end of output: its exit status and last words follow soon, if at all, and then the channel closes."""
+        limit = time.monotonic() + SETTLE_S
+        while not self._channel.closed and time.monotonic() < limit:
             time.sleep(0.01)
 
     def close(self) -> None:
