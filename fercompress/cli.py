@@ -19,7 +19,7 @@ from rich.table import Table
 from fercompress import __version__
 from fercompress.boardcli import board
 from fercompress.errors import FercompressError, InputError
-from fercompress.gatecli import compare, gate
+from fercompress.gatecli import calibrate, compare, gate
 from fercompress.records import Doubt
 
 INTERNAL_ERROR = 70  # sysexits.h: a mistake of ours, with a traceback
@@ -204,7 +204,7 @@ def init(path: Path) -> None:
     click.echo(f"wrote {path}; edit it, then: fercompress run {path}")
 
 
-for command in (board, compare, gate):
+for command in (board, calibrate, compare, gate):
     app.add_command(command)
 
 

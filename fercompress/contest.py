@@ -220,3 +220,12 @@ def _conditions(tables: Tables, stored: Any, facts: Mapping[str, Any]) -> dict[s
         "preprocess": stored.manifest.get("preprocess"),
         "settings": {name: measure.get(name) for name in ("block_clips", "block_s", "warmup_clips", "threads")},
     }  # fmt: skip
+
+
+def forget(out: Path) -> None:
+    """Delete the measurements of earlier contests in a folder, and nothing else."""
+    for folder in sorted(out.iterdir()) if out.is_dir() else ():
+        workspace = Workspace(folder)
+        if workspace.results.exists():
+            with workspace.locked():
+                workspace.clear()

@@ -16,7 +16,9 @@ from rich.table import Table
 from fercompress.errors import InputError
 
 _target = click.option("--target", default="localhost", show_default=True, metavar="NAME", help="Where to measure: a target's name or TOML file.")
-_tier = click.option("--tier", default="quick", show_default=True, help="How long: smoke, quick, full or soak.")
+_tier = click.option(
+    "--tier", type=click.Choice(["smoke", "quick", "full", "soak"]), default="quick", show_default=True, help="How long each side is timed."
+)
 _budget = click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Begin no further round after so many minutes.")
 _rounds = click.option("--rounds", type=click.IntRange(6, 1000), help="Exactly so many rounds, instead of as many as a verdict needs.")
 _data = click.option("--data", metavar="STUDY", help="The clips to ask about: a study, or a data set; needed for bare bundles.")
@@ -67,12 +69,12 @@ def gate(
 
     Exit codes: 0 passed, 1 worse, 2 bad input, 3 inconclusive, 4 device or infrastructure, 5 not comparable.
     """
-    from fercompress import gating
+    from fercompress import contest, gating
 
     asked = _request(candidate, baseline, out, options, limits, fail=on_inconclusive == "fail", confirm=not no_confirm, pinned=pinned)
     with _progress() as tell:
         if fresh:
-            gating.forget(out)
+            contest.forget(out)
         if update:
             path = Path(baseline)
             entry = gating.update(asked, path, owner, reason, days, pin, tell)
@@ -101,6 +103,47 @@ def compare(a: str, b: str, out: Path, markdown: Path | None, as_json: bool, **o
     with _progress() as tell:
         outcome = gating.gate(asked, tell)
     _show(outcome, markdown, None, as_json, False)
+
+
+@click.command()
+@click.argument("target", metavar="TARGET")
+@click.option("--with", "what", required=True, metavar="WHAT", help="What to run: RUN:VARIANT or a bundle's folder.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("reports/calibrate"), show_default=True, help="Where its measurements go.")
+@click.option("--sessions", type=click.IntRange(2, 100), default=3, show_default=True, help="How often it starts anew.")
+@click.option("--rounds", type=click.IntRange(6, 1000), default=8, show_default=True, help="Rounds of a session.")
+@_tier
+@_data
+@_data_root
+@_json
+def calibrate(
+    target: str, what: str, out: Path, sessions: int, rounds: int, tier: str, data: str | None, data_root: Path | None, as_json: bool
+) -> None:  # fmt: skip
+    """Measure a bundle against itself on TARGET: how much noise is there, and how small a change would be found?
+
+    Kept on this machine; from then on, gates on TARGET call nothing a change that matters that is below twice the noise, and run this bundle as a
+    canary before they measure.
+    """
+    from fercompress import calibrating
+    from fercompress.gate.metrics import METRICS
+
+    with _progress() as tell:
+        made = calibrating.calibrate(what, target, out, tell, sessions=sessions, rounds=rounds, tier=tier, data=data, data_root=data_root)
+    counts = sorted({8, 16, rounds})
+    lines: list[dict[str, Any]] = [
+        {"metric": name, "noise of a round": made.round_sd[name], **{f"found in {n} rounds from": made.detectable(name, n) for n in counts}}
+        for name in METRICS
+        if name in made.round_sd
+    ]
+    if as_json:
+        click.echo(json.dumps({"target": made.target, "between_sessions": made.session_sd, "metrics": lines}, indent=1))
+        return
+    table = Table(title=escape(f"{made.target}: {sessions} sessions of {made.rounds} rounds, {what} against itself"), title_justify="left")
+    for column in lines[0]:
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for line in lines:
+        table.add_row(*(value if isinstance(value, str) else f"{100 * value:.2f} %" for value in line.values()))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    click.echo(f"between sessions: {100 * made.session_sd:.2f} %; kept in {calibrating.file(target)}")
 
 
 def _request(

@@ -9,22 +9,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fercompress import sides
-from fercompress.contest import TIERS, Plan, contest, evidence
+from fercompress import calibrating, sides
+from fercompress.contest import TIERS, Plan, contest, evidence, forget
 from fercompress.data import source
 from fercompress.errors import InputError, ResultsError
 from fercompress.gate import baseline as baselines
-from fercompress.gate import judge
+from fercompress.gate import judge, render
 from fercompress.gate.baseline import NEWEST, RELEASE, Accepted
+from fercompress.gate.calibration import Calibration
 from fercompress.gate.evidence import Evidence
 from fercompress.gate.finding import Judgement
 from fercompress.measure import board
 from fercompress.progress import Reporter
 from fercompress.sides import Side
-from fercompress.workspace import Workspace
 
 LOOKS = (8, 12, 16, 24)  # rounds in all, after which a verdict is tried
-STORED_DAYS = 90  # a baseline that nobody accepted anew for so long is not believed
 
 
 class ExitCode(enum.IntEnum):
@@ -80,15 +79,35 @@ class Outcome:
 
 
 def gate(request: Request, tell: Reporter) -> Outcome:
+    """`verdicts`, kept as gate.json in the output folder. A gate that was stopped goes on; one that was finished is measured anew.
+
+    raises: as `verdicts`
+    """
+    finished = request.out / "gate.json"
+    if finished.exists():
+        forget(request.out)
+        finished.unlink(missing_ok=True)
+    outcome = verdicts(request, tell)
+    finished.parent.mkdir(parents=True, exist_ok=True)
+    finished.write_text(render.json_text(outcome.judgements, outcome.notes, outcome.exit_code), encoding="utf-8")
+    return outcome
+
+
+def verdicts(request: Request, tell: Reporter) -> Outcome:
     """raises: InputError, ResultsError, BundleError, DataError, TargetError, ComparabilityError (exit codes 2, 4 and 5)"""
-    rules = judge.Rules.of(request.effects, request.limits, request.metrics, looks=len(request.looks))
     if request.tier not in TIERS:
         raise InputError(f"no tier named {request.tier!r} (known: {', '.join(TIERS)})")
+    calibrated = calibrating.known(request.target)
+    noise = {} if calibrated is None else {name: calibrated.noise(name, request.looks[0]) for name in calibrated.round_sd}
+    session_sd = judge.SESSION_SD if calibrated is None else calibrated.session_sd
+    rules = judge.Rules.of(request.effects, request.limits, request.metrics, len(request.looks), noise, session_sd)
     stored = Path(request.baseline)
     if stored.is_file() or stored.suffix == ".json":
         judgements, notes = _against_file(request, stored, rules, tell)
     else:
-        judgements, notes = _side_by_side(request, rules, tell)
+        judgements, notes = _side_by_side(request, rules, calibrated, tell)
+    if calibrated is None:
+        notes.append(f"target {request.target} is not calibrated: what it can tell apart is not known; see fercompress calibrate")
     return Outcome(tuple(judgements), _exit_code(request, judgements), tuple(notes))
 
 
@@ -100,10 +119,12 @@ def _exit_code(request: Request, judgements: list[Judgement]) -> ExitCode:
     return ExitCode.PASSED
 
 
-def _side_by_side(request: Request, rules: judge.Rules, tell: Reporter) -> tuple[list[Judgement], list[str]]:
-    pairs = _pairs(request)
+def _side_by_side(
+    request: Request, rules: judge.Rules, calibrated: Calibration | None, tell: Reporter
+) -> tuple[list[Judgement], list[str]]:  # fmt: skip
     judgements, notes = [], []
-    for candidate, baseline in pairs:
+    sung = False
+    for candidate, baseline in _pairs(request):
         found = _recorded(candidate, baseline, request.target)
         if found is not None:
             notes.append(
@@ -111,6 +132,9 @@ def _side_by_side(request: Request, rules: judge.Rules, tell: Reporter) -> tuple
             )
             judgements.append(judge.judge(*found, replace(rules, looks=1)))
             continue
+        if calibrated is not None and not sung:
+            notes += calibrating.canary(calibrated, request.target, request.out / "canary", tell)
+            sung = True
         first = _measured(candidate, baseline, request, rules, request.out / candidate.variant, tell)
         if not first.to_confirm or not request.confirm:
             judgements.append(first)
@@ -178,10 +202,7 @@ def _against_file(request: Request, path: Path, rules: judge.Rules, tell: Report
 
 def stored_evidence(request: Request, tell: Reporter) -> Evidence:
     """Of the candidate alone: what its run holds, or a measurement against itself where it is a bare bundle."""
-    candidates = sides.find(request.candidate, "--candidate")
-    if len(candidates) > 1:
-        raise InputError(f"--candidate {request.candidate} has several variants: name one, as {request.candidate}:VARIANT")
-    side = candidates[0]
+    side = sides.one(request.candidate, "--candidate")
     if side.run is not None:
         found = evidence(side.run.tables, side.variant, request.target, side.name)
         if not found.rounds["clip"]:
@@ -205,15 +226,6 @@ def update(request: Request, path: Path, owner: str, reason: str, days: int, pin
         entries[RELEASE] = entry
     baselines.write(path, entry.evidence.target, entries)
     return entry
-
-
-def forget(out: Path) -> None:
-    """Delete the measurements of earlier gates in a folder, and nothing else."""
-    for folder in sorted(out.iterdir()) if out.is_dir() else ():
-        workspace = Workspace(folder)
-        if workspace.results.exists():
-            with workspace.locked():
-                workspace.clear()
 
 
 def _today() -> datetime.date:

@@ -91,6 +91,14 @@ def find(text: str, option: str) -> list[Side]:
     )
 
 
+def one(text: str, option: str) -> Side:
+    """As `find`, of exactly one variant. raises: as `find`"""
+    found = find(text, option)
+    if len(found) > 1:
+        raise InputError(f"{option} {text} has several variants: name one, as {text}:VARIANT")
+    return found[0]
+
+
 def _of_run(run: Run, variant: str, name: str) -> Side:
     stored = sorted((each for each in run.tables.bundles if each.variant == variant), key=lambda each: not each.timed)
     if not stored:

@@ -122,7 +122,7 @@ def test_what_a_person_calls_the_smallest_effect_decides():
 
 
 def test_a_calibrated_target_raises_the_smallest_effect_to_twice_its_noise():
-    rules = Rules.of({"accuracy": "2pt"}, {}, (), looks=1, calibration={"latency_clip_p50_ns": 0.03, "accuracy": 0.0})
+    rules = Rules.of({"accuracy": "2pt"}, {}, (), looks=1, noise={"latency_clip_p50_ns": 0.03, "accuracy": 0.0})
     assert rules.effects["latency_clip_p50_ns"] == pytest.approx(0.06)
     assert rules.effects["accuracy"] == 0.02
     assert rules.effects["latency_predictor_p50_ns"] == 0.02

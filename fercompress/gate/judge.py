@@ -35,25 +35,26 @@ class Rules:
     limits: Mapping[str, tuple[float, bool]] = field(default_factory=dict)
     looks: int = 1
     session_sd: float = SESSION_SD
-    noise: Mapping[str, float] = field(default_factory=dict)  # of a calibrated target: metric -> log noise of one A/A comparison
 
     @classmethod
     def of(
         cls, wished: Mapping[str, str], limits: Mapping[str, str], names: Sequence[str], looks: int,
-        calibration: Mapping[str, float] | None = None, session_sd: float = SESSION_SD,
+        noise: Mapping[str, float] | None = None, session_sd: float = SESSION_SD,
     ) -> Rules:  # fmt: skip
-        """From what a person wrote. raises: InputError"""
+        """From what a person wrote; noise: metric -> log noise of one comparison on a calibrated target, twice of which is the least that can matter.
+
+        raises: InputError
+        """
         chosen = tuple(metric(name) for name in names) or tuple(METRICS.values())
         found = effects(wished)
-        noise = dict(calibration or {})
-        sizes = {each.name: found.get(each.name, max(each.effect, 2 * noise.get(each.name, 0.0))) for each in chosen}
+        sizes = {each.name: max(found.get(each.name, each.effect), 2 * (noise or {}).get(each.name, 0.0)) for each in chosen}
         bounds = {}
         for column, text in limits.items():
             most = not (column in METRICS and METRICS[column].higher_is_better)
             if column not in METRICS:
                 raise InputError(f"--limit {column}: no such metric (known: {', '.join(METRICS)})")
             bounds[column] = (quantity(text, column), most)
-        return cls(chosen, sizes, bounds, looks, session_sd, noise)
+        return cls(chosen, sizes, bounds, looks, session_sd)
 
 
 def judge(candidate: Evidence, baseline: Evidence, rules: Rules, *, paired: bool = True) -> Judgement:
