@@ -37,6 +37,7 @@ from fercompress.stats.flips import Flips, NegativeFlips, flips, identical, larg
 from fercompress.stats.looks import FEWEST_ROUNDS, Looks, holm
 from fercompress.stats.percentiles import FLOORS, claimable, percentile, percentile_bounds, percentile_interval, percentile_upper_bound
 from fercompress.stats.planner import (
+    ALPHA,
     Claims,
     claims,
     detectable_effect,
@@ -47,7 +48,7 @@ from fercompress.stats.planner import (
     smallest_effect,
 )
 from fercompress.stats.spread import Outliers, coefficient_of_variation, drift, mode_distance, observer_effect, outliers
-from fercompress.stats.verdict import ALPHA, Comparison, Direction, Outcome, Scale, Verdict, decide, overall, paired_rounds
+from fercompress.stats.verdict import Comparison, Direction, Outcome, Scale, Verdict, decide, overall, paired_rounds
 
 __all__ = [
     "ALPHA",

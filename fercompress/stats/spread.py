@@ -9,9 +9,7 @@ import numpy as np
 
 from fercompress.stats.centre import Floats
 
-FAR = (
-    10 * 1.4826
-)  # medians of absolute deviations that the modified z-score calls an outlier from (as hyperfine does); 1.4826 makes a MAD a normal SD
+FAR = 10 * 1.4826  # median absolute deviations (1.4826 of them are a normal SD) beyond which a value is an outlier, as hyperfine has it
 FENCE = 1.5  # interquartile ranges beyond the quartiles (Tukey 1977)
 FEWEST_FOR_MODES = 12
 MODE_SHARE = 0.2  # of the values that the smaller mode holds at least: fewer are outliers
@@ -58,8 +56,8 @@ def outliers(values: Sequence[float] | Floats) -> Outliers | None:
 def mode_distance(values: Sequence[float] | Floats) -> float | None:
     """How far apart the two best halves of the values lie (Ashman et al. 1994): distance of their means over the root mean square of their spreads.
 
-    The cut is the one that leaves the least spread within (Otsu 1979), either part MODE_SHARE of the values or more. A normal sample's is about 2.7, two
-    overlapping modes' 4 or more. None below 12 values; infinite for two values repeated.
+    The cut is the one that leaves the least spread within (Otsu 1979), either part MODE_SHARE of the values or more. A normal sample's distance is
+    about 2.7, that of two modes five standard deviations apart about 5. None below 12 values; infinite for two values repeated.
     """
     x = np.sort(np.asarray(values, np.float64))
     n = len(x)

@@ -1,10 +1,10 @@
 """Verdicts: what the samples say of each of a gate's metrics in; better, worse, equivalent or inconclusive out.
 
-worse: the change is shown to exceed the smallest effect of interest in the bad direction; better: in the good one; equivalent: shown to lie within it to
-both sides (two one-sided tests: Schuirmann 1987); inconclusive: none of these, with about how much more would decide.
-The chance that any metric of a gate is called worse without being so is at most ALPHA (Holm over the metrics), however many looks the rounds got; the same
-for better. "equivalent" needs no such rule: a metric that is off by the smallest effect is called so with probability ALPHA at most, and a gate
-passes only if all of its metrics are.
+worse: the change is shown to exceed the smallest effect of interest in the bad direction; better: in the good one; equivalent: shown to lie
+within it to both sides (two one-sided tests: Schuirmann 1987); inconclusive: none of these, with about how much more would decide.
+The chance that any metric of a gate is called worse without being so is at most ALPHA (Holm over the metrics), however many looks the rounds got;
+the same for better. "equivalent" needs no such rule: a metric that is off by the smallest effect is called so with probability ALPHA at most,
+and a gate passes only if all of its metrics are.
 """
 
 from __future__ import annotations
@@ -104,9 +104,15 @@ class Verdict:
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Verdict:
         """From what `dataclasses.asdict` and JSON made of one."""
-        read = {"direction": Direction, "scale": Scale, "outcome": Outcome, "doubts": lambda names: tuple(map(Doubt, names))}
-        values = {name: read[name](value) if name in read else value for name, value in table.items()}
-        return cls(**{**values, "interval": None if table["interval"] is None else tuple(table["interval"])})
+        read: dict[str, Any] = {
+            **table,
+            "direction": Direction(table["direction"]),
+            "scale": Scale(table["scale"]),
+            "outcome": Outcome(table["outcome"]),
+            "interval": None if table["interval"] is None else tuple(table["interval"]),
+            "doubts": tuple(map(Doubt, table["doubts"])),
+        }
+        return cls(**read)
 
 
 @dataclass(frozen=True)
@@ -168,10 +174,11 @@ def _tests(c: Comparison, evidence: Evidence) -> _Tests:
 
 
 def _plain(c: Comparison, outcome: Outcome, reason: str) -> Verdict:
-    none = 1.0 if c.scale is Scale.RATIO else 0.0
     known = outcome is Outcome.EQUIVALENT
+    none = 1.0 if c.scale is Scale.RATIO else 0.0
+    unit = "exact" if known else "none"
     return Verdict(
-        c.metric, c.direction, c.scale, outcome, none if known else None, (none, none) if known else None, c.smallest_effect, 0, "exact" if known else "none",
+        c.metric, c.direction, c.scale, outcome, none if known else None, (none, none) if known else None, c.smallest_effect, 0, unit,
         None, None, None, _ordered(c.doubts), reason,
     )  # fmt: skip
 
