@@ -22,6 +22,7 @@ from fercompress.gate.finding import Judgement
 from fercompress.measure import board
 from fercompress.progress import Reporter
 from fercompress.sides import Side
+from fercompress.stats import FEWEST_ROUNDS, Looks
 
 LOOKS = (8, 12, 16, 24)  # rounds in all, after which a verdict is tried
 
@@ -100,7 +101,7 @@ def verdicts(request: Request, tell: Reporter) -> Outcome:
     calibrated = calibrating.known(request.target)
     noise = {} if calibrated is None else {name: calibrated.noise(name, request.looks[0]) for name in calibrated.round_sd}
     session_sd = judge.SESSION_SD if calibrated is None else calibrated.session_sd
-    rules = judge.Rules.of(request.effects, request.limits, request.metrics, len(request.looks), noise, session_sd)
+    rules = judge.Rules.of(request.effects, request.limits, request.metrics, request.looks, noise, session_sd)
     stored = Path(request.baseline)
     if stored.is_file() or stored.suffix == ".json":
         judgements, notes = _against_file(request, stored, rules, tell)
@@ -130,7 +131,7 @@ def _side_by_side(
             notes.append(
                 f"{candidate.name}: measured beside {baseline.name} in one run already; its {len(found[0].rounds['clip'])} rounds are judged"
             )
-            judgements.append(judge.judge(*found, replace(rules, looks=1)))
+            judgements.append(judge.judge(*found, _once(rules, found)))
             continue
         if calibrated is not None and not sung:
             notes += calibrating.canary(calibrated, request.target, request.out / "canary", tell)
@@ -181,6 +182,12 @@ def _measured(candidate: Side, baseline: Side, request: Request, rules: judge.Ru
     return judge.judge(*found, rules)
 
 
+def _once(rules: judge.Rules, found: tuple[Evidence, Evidence]) -> judge.Rules:
+    """Of a run that is over, whose rounds are looked at once."""
+    rounds = len(found[0].rounds["clip"].keys() & found[1].rounds["clip"].keys())
+    return replace(rules, looks=Looks((rounds,))) if rounds >= FEWEST_ROUNDS else rules
+
+
 def _settled(request: Request, now: Judgement) -> bool:
     """Whether more rounds would change nothing. A gate that fails needs no more; a comparison wants every verdict."""
     return now.decided or (request.stop_at_worse and now.regressed)
@@ -196,7 +203,7 @@ def _against_file(request: Request, path: Path, rules: judge.Rules, tell: Report
         raise ResultsError(f"{path}: the baseline expired on {entry.expires} (owner: {entry.owner}); accept it anew with --update --reason ...")
     mine = stored_evidence(request, tell)
     baselines.check_comparable(mine, entry.evidence)
-    found = judge.judge(mine, replace(entry.evidence, name=f"{path} ({name}: {entry.evidence.name})"), replace(rules, looks=1), paired=False)
+    found = judge.judge(mine, replace(entry.evidence, name=f"{path} ({name}: {entry.evidence.name})"), rules, paired=False)
     return [found], [f"baseline accepted {entry.created} by {entry.owner} ({entry.reason}), expires {entry.expires}"]
 
 

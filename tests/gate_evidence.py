@@ -22,8 +22,10 @@ def answers(right: np.ndarray, *, people: int = 30, seed: int = 0) -> Answers:
 def pair(
     random: np.random.Generator, rounds: int = 8, *, slower: float = 0.0, noise: float = 0.01, drift: float = 0.0, right=None, right_now=None
 ) -> tuple[Evidence, Evidence]:
-    """(candidate, baseline) of one session: noise: of a block's log median; drift: of the machine from the first block to the last (0.08: 8 % slower);
-    slower: of the candidate in every stage; right, right_now: bool, which clips baseline and candidate answer rightly
+    """(candidate, baseline) of one session.
+
+    noise: of a block's log median; drift: of the machine from the first block to the last (0.08: 8 % slower); slower: of the candidate, everywhere
+    right, right_now: bool, which clips baseline and candidate answer rightly
     """
     blocks = np.arange(4 * rounds).reshape(rounds, 4)
     trend = np.log1p(drift) * blocks / max(1, blocks.max())

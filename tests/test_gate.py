@@ -15,7 +15,7 @@ from fercompress.gate import judge, metrics, render
 from fercompress.gate.finding import Judgement
 from fercompress.gate.judge import Rules
 
-RULES = Rules.of({}, {}, (), looks=1)
+RULES = Rules.of({}, {}, (), (8, 16))
 ALL_RIGHT = np.ones(300, bool)
 
 
@@ -71,7 +71,7 @@ def test_fewer_than_six_rounds_decide_nothing():
 def test_identical_answers_are_equivalent_without_statistics():
     found = judged(*pair(np.random.default_rng(0), right=wrong(1, 2, 3)))
     finding = next(each for each in found.findings if each.metric.name == "accuracy")
-    assert (finding.verdict, finding.reason) == ("equivalent", "the same answer to all 300 clips")
+    assert (finding.verdict, finding.reason) == ("equivalent", "the same answer to every clip")
 
 
 def test_a_drop_of_one_point_in_300_clips_is_not_known_to_be_worse_and_one_of_ten_points_is():
@@ -104,7 +104,6 @@ def test_people_are_the_sample_of_accuracy_and_not_their_clips():
         found.append(next(each for each in judged(*sides).findings if each.metric.name == "accuracy"))
     assert found[0].estimate == found[1].estimate
     assert found[0].high - found[0].low > 2 * (found[1].high - found[1].low)
-    assert [each.verdict for each in found] == ["inconclusive", "worse"]
 
 
 def test_bytes_are_counted_and_not_estimated():
@@ -117,12 +116,12 @@ def test_bytes_are_counted_and_not_estimated():
 def test_what_a_person_calls_the_smallest_effect_decides():
     candidate, baseline = pair(np.random.default_rng(6), rounds=16, slower=0.05)
     assert verdict(judged(candidate, baseline), "latency_clip_p50_ns") == "worse"
-    lenient = Rules.of({"latency_clip_p50_ns": "10%"}, {}, (), looks=1)
+    lenient = Rules.of({"latency_clip_p50_ns": "10%"}, {}, (), (8, 16))
     assert verdict(judged(candidate, baseline, lenient), "latency_clip_p50_ns") == "equivalent"
 
 
 def test_a_calibrated_target_raises_the_smallest_effect_to_twice_its_noise():
-    rules = Rules.of({"accuracy": "2pt"}, {}, (), looks=1, noise={"latency_clip_p50_ns": 0.03, "accuracy": 0.0})
+    rules = Rules.of({"accuracy": "2pt"}, {}, (), (8, 16), noise={"latency_clip_p50_ns": 0.03, "accuracy": 0.0})
     assert rules.effects["latency_clip_p50_ns"] == pytest.approx(0.06)
     assert rules.effects["accuracy"] == 0.02
     assert rules.effects["latency_predictor_p50_ns"] == 0.02
@@ -131,7 +130,7 @@ def test_a_calibrated_target_raises_the_smallest_effect_to_twice_its_noise():
 def test_limits_hold_whatever_the_baseline_was():
     candidate, baseline = pair(np.random.default_rng(7), right=ALL_RIGHT, right_now=ALL_RIGHT)
     limits = {"latency_clip_p50_ns": "1ms", "memory_peak_bytes": "70MB", "accuracy": "98 %", "energy_clip_j": "1J"}
-    found = judged(candidate, baseline, Rules.of({}, limits, (), looks=1))
+    found = judged(candidate, baseline, Rules.of({}, limits, (), (8, 16)))
     assert {each.column: each.verdict for each in found.limits} == {
         "latency_clip_p50_ns": "broken", "memory_peak_bytes": "kept", "accuracy": "kept", "energy_clip_j": "n/a"
     }  # fmt: skip
@@ -157,13 +156,9 @@ def test_a_baseline_of_another_day_is_judged_with_the_spread_between_days():
 
 @pytest.mark.parametrize("drift", [0.0, 0.08])
 def test_a_gate_hardly_ever_alarms_where_nothing_changed(drift):
-    """The whole of it is benchmarks/gate_simulation.py; 300 gates of all metrics here."""
+    """The whole of it, accuracy too, is benchmarks/verdict_simulation.py; 300 gates of the timed metrics and memory here."""
     random = np.random.default_rng(10)
-    right = np.random.default_rng(11).random(300) < 0.95
-    alarms = 0
-    for _ in range(300):
-        now = np.where(random.random(300) < 0.02, ~right, right)  # as accurate on the whole, other clips
-        alarms += judged(*pair(random, drift=drift, right=right, right_now=now)).regressed
+    alarms = sum(judged(*pair(random, drift=drift)).regressed for _ in range(300))
     assert alarms <= 15, "2.5 % of 300 are 7.5; more than 15 would come once in 200 times"
 
 
@@ -202,12 +197,12 @@ def test_a_quantity_that_cannot_be_meant_is_refused(text, column, said):
 )
 def test_wishes_that_cannot_be_meant_are_refused(effects, limits, names, said):
     with pytest.raises(InputError, match=said):
-        Rules.of(effects, limits, names, looks=1)
+        Rules.of(effects, limits, names, (8, 16))
 
 
 def test_every_output_tells_every_metric():
     candidate, baseline = pair(np.random.default_rng(13), slower=0.5, right=ALL_RIGHT)
-    found = judged(candidate, baseline, Rules.of({}, {"memory_peak_bytes": "1MB"}, (), looks=1))
+    found = judged(candidate, baseline, Rules.of({}, {"memory_peak_bytes": "1MB"}, (), (8, 16)))
     names = [*metrics.METRICS, "memory_peak_bytes"]
     assert [row["metric"] for row in render.rows(found)] == names
     markdown = render.markdown([found], ["a note"], "gate FAILED")

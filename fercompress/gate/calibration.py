@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats as distributions
 
+from fercompress import stats
 from fercompress.errors import ResultsError
-from fercompress.gate.change import Change, change
+from fercompress.gate.comparisons import round_ratios
 from fercompress.gate.evidence import STAGES, Evidence
-from fercompress.gate.judge import ALARM
-from fercompress.gate.metrics import METRICS
+from fercompress.gate.metrics import METRICS, Metric
 
 SCHEMA = 1
-POWER = 0.8  # chance of finding a change of the size that is called detectable
 FLOOR = 2.0  # a smallest effect below so many times the noise is none
 CANARY_SHIFT = 0.05  # a median so far from the calibration's is another state of the target (lisa's anchor, 5 %)
 
@@ -55,24 +53,18 @@ class Calibration:
         return max(METRICS[metric].effect, FLOOR * self.noise(metric, rounds))
 
     def detectable(self, metric: str, rounds: int) -> float:
-        """Minimum detectable effect: a true slowdown of this share is called worse by four gates in five."""
-        freedom = rounds - 1
-        level = ALARM / len(METRICS)  # as if every metric shared it
-        quantiles = float(distributions.t.isf(level, freedom)) + float(distributions.t.isf(1 - POWER, freedom))
-        return math.expm1(math.log1p(self.smallest_effect(metric, rounds)) + quantiles * self.noise(metric, rounds))
+        """Minimum detectable effect: a true slowdown of this share is called worse by nine gates in ten, all metrics in one gate. A share."""
+        smallest = self.smallest_effect(metric, rounds)
+        found = stats.detectable_effect(self.round_sd[metric], rounds, smallest=smallest, metrics=len(METRICS))
+        assert found is not None  # a calibration has six rounds at least
+        return found
 
 
 def calibrate(
     sessions: Sequence[tuple[Evidence, Evidence]], created: str, bundle: str, data: str | None, data_root: str | None
 ) -> Calibration:  # fmt: skip
     """sessions: (candidate, baseline) of each, the same bundle on both sides"""
-    deviations: dict[str, float] = {}
-    for name, metric in METRICS.items():
-        found = [change(metric, mine, theirs, metric.effect, None) for mine, theirs in sessions]
-        changes = [each for each in found if isinstance(each, Change)]
-        if metric.kind in ("paired", "blocks") and changes:
-            # error * sqrt(n): what one round (or block) adds
-            deviations[name] = math.sqrt(float(np.mean([each.error**2 * each.n for each in changes])))
+    deviations = {name: deviation for name, metric in METRICS.items() if (deviation := _deviation(metric, sessions)) is not None}
     medians = {
         stage: [float(np.median([*mine.rounds[stage].values(), *theirs.rounds[stage].values()])) for mine, theirs in sessions] for stage in STAGES
     }
@@ -83,6 +75,19 @@ def calibrate(
         max(between, max((deviations[name] for name in deviations if METRICS[name].kind == "paired"), default=0.0)),
         {stage: float(np.median(values)) for stage, values in medians.items()}, json.loads(json.dumps(first.conditions)),
     )  # fmt: skip
+
+
+def _deviation(metric: Metric, sessions: Sequence[tuple[Evidence, Evidence]]) -> float | None:
+    """What one round (or block) adds to the noise, over all sessions; None where it was not measured."""
+    if metric.kind == "paired":
+        groups = [round_ratios(metric, *sides) for sides in sessions]
+    elif metric.kind == "blocks":
+        column = {"memory_peak_bytes": "memory_bytes", "energy_clip_j": "energy_clip_j"}[metric.name]
+        groups = [list(np.log(getattr(side, column))) for sides in sessions for side in sides if getattr(side, column)]
+    else:
+        return None
+    variances = [float(np.var(values, ddof=1)) for values in groups if len(values) > 1]
+    return math.sqrt(float(np.mean(variances)) * (1 if metric.kind == "paired" else 2)) if variances else None
 
 
 def shifted(calibration: Calibration, seen: Evidence) -> list[str]:

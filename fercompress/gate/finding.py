@@ -7,17 +7,18 @@ from typing import Literal
 
 from fercompress.gate.metrics import Metric
 
-Verdict = Literal["better", "worse", "equivalent", "inconclusive", "n/a"]
-
 
 @dataclass(frozen=True)
 class Finding:
-    """What is said of one metric. candidate, baseline: each side's value; estimate, low, high: the change with its 95 % interval, as a share of the
+    """What is said of one metric.
+
+    verdict: better, worse, equivalent, inconclusive or n/a
+    candidate, baseline: each side's value; estimate, low, high: the change with its 95 % interval, as a share of the
     baseline (0.05: 5 % more) or of the clips; effect: the smallest change that matters; need: what would decide an inconclusive one
     """
 
     metric: Metric
-    verdict: Verdict
+    verdict: str
     reason: str
     candidate: float | None = None
     baseline: float | None = None

@@ -1,7 +1,6 @@
 """From two sides' evidence to a verdict per metric: better, worse, equivalent, or inconclusive with what would decide it.
 
-"worse" needs more than any change: the change must be larger than the metric's smallest effect that matters, at a level that keeps the chance of a
-false "worse" of a whole gate (all metrics, all looks) below ALARM. Metrics share it by Holm's step-down rule, looks in equal parts.
+`stats.verdict` decides: "worse" needs more than any change, and the chance of a false one of a whole gate (all metrics, all looks) is at most ALARM.
 """
 
 from __future__ import annotations
@@ -11,19 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scipy import stats as distributions
-
 from fercompress import stats
 from fercompress.errors import InputError
-from fercompress.gate.change import FEWEST_ROUNDS, Change, change, series
+from fercompress.gate.comparisons import Compared, compare, series
 from fercompress.gate.evidence import Evidence
 from fercompress.gate.finding import Finding, Judgement, LimitFinding
 from fercompress.gate.metrics import METRICS, Metric, effects, metric, quantity
 
 ALARM = 0.025  # of a whole gate: chance of any "worse" where nothing changed
-EQUAL = 0.05  # of one metric: chance of "equivalent" where the change is as large as the smallest effect that matters
 SESSION_SD = 0.03  # of the log latency between two sessions on one target, where no calibration says better
-ENOUGH = 10_000  # more rounds (or times as many clips) than this is no advice
 
 
 @dataclass(frozen=True)
@@ -33,12 +28,12 @@ class Rules:
     metrics: tuple[Metric, ...]
     effects: Mapping[str, float]
     limits: Mapping[str, tuple[float, bool]] = field(default_factory=dict)
-    looks: int = 1
+    looks: stats.Looks = field(default_factory=stats.Looks)
     session_sd: float = SESSION_SD
 
     @classmethod
     def of(
-        cls, wished: Mapping[str, str], limits: Mapping[str, str], names: Sequence[str], looks: int,
+        cls, wished: Mapping[str, str], limits: Mapping[str, str], names: Sequence[str], looks: Sequence[int],
         noise: Mapping[str, float] | None = None, session_sd: float = SESSION_SD,
     ) -> Rules:  # fmt: skip
         """From what a person wrote; noise: metric -> log noise of one comparison on a calibrated target, twice of which is the least that can matter.
@@ -54,95 +49,36 @@ class Rules:
             if column not in METRICS:
                 raise InputError(f"--limit {column}: no such metric (known: {', '.join(METRICS)})")
             bounds[column] = (quantity(text, column), most)
-        return cls(chosen, sizes, bounds, looks, session_sd)
+        return cls(chosen, sizes, bounds, stats.Looks(tuple(looks)), session_sd)
 
 
 def judge(candidate: Evidence, baseline: Evidence, rules: Rules, *, paired: bool = True) -> Judgement:
     """paired: whether rounds held both sides; else the baseline is of another day"""
-    level = ALARM / rules.looks
-    findings: dict[str, Finding] = {}
-    changes: dict[str, Change] = {}
-    for each in rules.metrics:
-        found = change(each, candidate, baseline, rules.effects[each.name], None if paired else rules.session_sd)
-        if isinstance(found, Finding):
-            findings[each.name] = found
-        else:
-            changes[each.name] = found
-    for name, share in _holm(changes, rules, level).items():
-        findings[name] = _decided(METRICS[name], changes[name], rules.effects[name], share, candidate.round_s)
+    session_sd = None if paired else rules.session_sd
+    compared = [compare(each, candidate, baseline, rules.effects[each.name], rules.looks, session_sd) for each in rules.metrics]
+    decided = {verdict.metric: verdict for verdict in stats.decide([each.comparison for each in compared if each.comparison is not None], ALARM)}
+    findings = tuple(_finding(each, decided.get(each.metric.name), rules.effects[each.metric.name]) for each in compared)
     bounds = tuple(_limit(column, value, most, candidate) for column, (value, most) in rules.limits.items())
-    rounds = len(candidate.rounds.get("clip", {}))
-    return Judgement(candidate.name, baseline.name, candidate.target, tuple(findings[each.name] for each in rules.metrics), bounds, rounds)
+    return Judgement(candidate.name, baseline.name, candidate.target, findings, bounds, len(candidate.rounds.get("clip", {})))
 
 
-def _holm(changes: Mapping[str, Change], rules: Rules, level: float) -> dict[str, float]:
-    """At which level each metric may be called worse: the surest one at level / m, the next at level / (m - 1), and so on (Holm 1979)."""
-    sure = sorted(changes, key=lambda name: _chance(METRICS[name], changes[name], rules.effects[name]))
-    shares = {}
-    left = len(sure)
-    for name in sure:
-        shares[name] = level / left
-        if _chance(METRICS[name], changes[name], rules.effects[name]) <= shares[name]:
-            left -= 1
-    return shares
-
-
-def _chance(of: Metric, change: Change, effect: float) -> float:
-    """p-value of "not worse by more than the smallest effect that matters"."""
-    loss = _loss(of, change) - _bound(of, effect)
-    return min(1.0, change.tests * float(_tail(loss, change)))
-
-
-def _tail(distance: float, change: Change) -> float:
-    """P(an estimate this far above the truth)."""
-    if change.error == 0:
-        return 0.0 if distance > 0 else 1.0
-    return float(distributions.t.sf(distance / change.error, change.freedom))
-
-
-def _loss(of: Metric, change: Change) -> float:
-    return -change.estimate if of.higher_is_better else change.estimate
-
-
-def _bound(of: Metric, effect: float) -> float:
-    return math.log1p(effect) if of.relative else effect
-
-
-def _decided(of: Metric, change: Change, effect: float, share: float, round_s: float) -> Finding:
-    loss, bound = _loss(of, change), _bound(of, effect)
-    half = 0.0 if change.error == 0 else float(distributions.t.isf(0.025, change.freedom)) * change.error
-    shown = [change.estimate, change.estimate - half, change.estimate + half]
-    estimate, low, high = (math.expm1(value) if of.relative else value for value in shown)
-    common: dict[str, Any] = {
-        "candidate": change.candidate, "baseline": change.baseline, "estimate": estimate, "low": low, "high": high, "effect": effect,
-        "n": change.n, "unit": change.unit,
-    }  # fmt: skip
-    counted = f"{change.n} {change.unit}"
-    if change.tests > 1:
-        counted += f", the worst of {change.tests} classes"
-    if _chance(of, change, effect) <= share:
-        return Finding(of, "worse", counted, **common)
-    if change.tests * _tail(-loss - bound, change) <= share:
-        return Finding(of, "better", counted, **common)
-    only_loss = of.name == "negative_flips"  # there cannot be fewer than none
-    if change.tests * max(_tail(bound - loss, change), 0.0 if only_loss else _tail(bound + loss, change)) <= EQUAL:
-        return Finding(of, "equivalent", counted, **common)
-    return Finding(of, "inconclusive", counted, need=_need(change, loss, bound, share, round_s), **common)
-
-
-def _need(change: Change, loss: float, bound: float, share: float, round_s: float) -> str:
-    """About how much more would decide, if the estimate stays where it is."""
-    inside = abs(loss) < bound
-    distance = bound - abs(loss) if inside else abs(loss) - bound
-    quantile = float(distributions.t.isf((EQUAL if inside else share) / change.tests, change.freedom))
-    if distance <= 0 or change.error == 0:
-        return "cannot be told: the change is just as large as what does not matter"
-    times = (quantile * change.error / distance) ** 2
-    if times * change.n > ENOUGH:
-        return "cannot be told: the change is about as large as what does not matter"
-    more = max(1, math.ceil(times * change.n) - change.n)
-    duration = f", about {math.ceil(more * round_s / 60)} min" if change.unit == "rounds" and round_s else ""
-    return f"about {more} more {change.unit if more > 1 else change.unit.removesuffix('s')}{duration}"
+def _finding(compared: Compared, verdict: stats.Verdict | None, effect: float) -> Finding:
+    metric = compared.metric
+    sides: dict[str, Any] = {"candidate": compared.candidate, "baseline": compared.baseline, "effect": effect}
+    if verdict is None:
+        return Finding(metric, "n/a", compared.reason, **sides)
+    nothing = 1.0 if verdict.scale is stats.Scale.RATIO else 0.0
+    low, high = verdict.interval or (None, None)
+    estimate, low, high = (None if value is None else value - nothing for value in (verdict.estimate, low, high))
+    need = ""
+    if verdict.more_samples:
+        need = f"about {verdict.more_samples} more {verdict.unit}"
+        need += f", {math.ceil(verdict.more_minutes)} min" if verdict.more_minutes else ""
+    counted = f"{verdict.samples} {verdict.unit}, " if verdict.samples and verdict.unit != "exact" else ""
+    reason = compared.reason or f"{counted}{verdict.reason}"
+    return Finding(
+        metric, str(verdict.outcome), reason, **sides, estimate=estimate, low=low, high=high, n=verdict.samples, unit=verdict.unit, need=need
+    )
 
 
 def _limit(column: str, limit: float, most: bool, side: Evidence) -> LimitFinding:
@@ -160,7 +96,7 @@ def _interval(column: str, side: Evidence, value: float) -> tuple[float, float]:
         low, high = stats.wilson_interval(value * len(side.answers), len(side.answers))
         return low, high
     rounds = series(METRICS[column], side) if METRICS[column].kind == "paired" else {}
-    if len(rounds) >= FEWEST_ROUNDS:
+    if len(rounds) >= stats.FEWEST_ROUNDS:
         bounds = stats.signed_rank_interval(list(rounds.values()))
         if bounds is not None:
             return math.exp(bounds[0]), math.exp(bounds[1])

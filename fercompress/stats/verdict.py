@@ -22,7 +22,7 @@ from fercompress.stats.looks import Looks, holm
 from fercompress.stats.planner import ALPHA, rounds_to_decide
 
 ONE_ERROR = 0.1587  # the normal tail beyond one standard error
-MOST = {"rounds": 1000, "clips": 100_000}  # more are not practicable
+MOST = {"rounds": 1000, "blocks": 1000, "clips": 100_000}  # more are not practicable
 
 
 class Outcome(enum.StrEnum):
