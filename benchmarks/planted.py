@@ -14,7 +14,9 @@ WIDTH = 64
 
 
 def slower(bundle: Path, out: Path, products: int) -> Path:
-    """A twin whose predictor does `products` more 64 x 64 matrix products on its input and adds nought times their sum; its answers are equal.
+    """A twin whose predictor multiplies its input, 64 numbers a row, `products` times by a 64 x 64 matrix more and adds nought times their mean.
+
+    Its answers are equal. The features must be a multiple of 64.
 
     returns: the twin's folder
     """

@@ -154,7 +154,7 @@ def evidence(tables: Tables, variant: str, target: str, name: str) -> Evidence:
     mine = mine[(mine["variant"] == variant) & (mine["target"] == target) & mine["counted"] & (mine["status"] == "ok")]
     latency = mine[mine["pass"] == str(Pass.LATENCY)]
     timings = tables.timings[tables.timings["block"].isin(latency["block"])]
-    tails = timings.groupby("block")["clip_ns"].quantile(0.9, interpolation="higher")
+    tails = timings["clip_ns"].astype(float).groupby(timings["block"]).quantile(0.9, interpolation="higher")
     stored = [each for each in tables.bundles if each.variant == variant]
     stored = sorted(stored, key=lambda each: not each.timed)
     if not stored:

@@ -46,6 +46,7 @@ def _options(command: Any) -> Any:
 @_options
 @_limit
 @click.option("--on-inconclusive", type=click.Choice(["fail", "warn"]), default="fail", show_default=True, help="What 'I do not know' does.")
+@click.option("--advisory", is_flag=True, help="Never fail for what was found: say what would have been, and whether the noise allows to enforce it.")
 @click.option("--no-confirm", is_flag=True, help="Fail on a first 'worse', without a fresh run that repeats it.")
 @click.option("--pinned", is_flag=True, help="Of a baseline file, the pinned release instead of the newest entry.")
 @click.option("--update", is_flag=True, help="Accept the candidate: write it into the baseline file.")
@@ -58,8 +59,8 @@ def _options(command: Any) -> Any:
 @click.option("--fresh", is_flag=True, help="Forget what an earlier gate left in the output folder.")
 @_json
 def gate(
-    candidate: str, baseline: str, out: Path, on_inconclusive: str, no_confirm: bool, pinned: bool, update: bool, reason: str, owner: str, days: int,
-    pin: bool, markdown: Path | None, junit: Path | None, fresh: bool, as_json: bool, limits: tuple[str, ...], **options: Any,
+    candidate: str, baseline: str, out: Path, on_inconclusive: str, advisory: bool, no_confirm: bool, pinned: bool, update: bool, reason: str,
+    owner: str, days: int, pin: bool, markdown: Path | None, junit: Path | None, fresh: bool, as_json: bool, limits: tuple[str, ...], **options: Any,
 ) -> None:  # fmt: skip
     """Fail (exit 1) if the candidate is worse than the baseline, or breaks a limit.
 
@@ -82,6 +83,9 @@ def gate(
             return
         outcome = gating.gate(asked, tell)
     _show(outcome, markdown, junit, as_json, asked.fail_on_inconclusive)
+    if advisory:
+        click.echo(f"advisory: this would have ended with exit code {int(outcome.exit_code)}; {outcome.hardening}", err=True)
+        return
     sys.exit(int(outcome.exit_code))
 
 

@@ -78,6 +78,15 @@ class Outcome:
         said = {ExitCode.PASSED: "gate passed", ExitCode.REGRESSION: "gate FAILED", ExitCode.INCONCLUSIVE: "gate INCONCLUSIVE"}[self.exit_code]
         return f"{said} ({'; '.join(parts)})" if parts else said
 
+    @property
+    def hardening(self) -> str:
+        """Whether the noise allows to let a gate fail for what it finds."""
+        unsure = [found for each in self.judgements for found in each.findings if found.metric.kind == "paired" and found.verdict == "inconclusive"]
+        if not unsure:
+            return "every timed metric got a verdict: the noise here allows to enforce the gate (leave --advisory out)"
+        names = ", ".join(dict.fromkeys(found.metric.name for found in unsure))
+        return f"too noisy to enforce yet: {names} stayed inconclusive; a quieter runner, a longer --tier or a larger --effect helps"
+
 
 def gate(request: Request, tell: Reporter) -> Outcome:
     """`verdicts`, kept as gate.json in the output folder. A gate that was stopped goes on; one that was finished is measured anew.
@@ -174,7 +183,7 @@ def _recorded(candidate: Side, baseline: Side, target: str) -> tuple[Evidence, E
 
 def _measured(candidate: Side, baseline: Side, request: Request, rules: judge.Rules, out: Path, tell: Reporter) -> Judgement:
     examination = sides.examination([candidate, baseline], request.data, request.data_root, source.user_cache)
-    plan = Plan(request.looks, TIERS[request.tier], request.budget_s)
+    plan = Plan(request.looks, TIERS[request.tier], request.budget_s, rules.passes)
     found = contest(
         candidate, baseline, examination, board.load_board(request.target), plan, out, tell,
         lambda mine, theirs: _settled(request, judge.judge(mine, theirs, rules)),

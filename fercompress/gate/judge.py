@@ -15,7 +15,7 @@ from fercompress.errors import InputError
 from fercompress.gate.comparisons import Compared, compare, series
 from fercompress.gate.evidence import Evidence
 from fercompress.gate.finding import Finding, Judgement, LimitFinding
-from fercompress.gate.metrics import METRICS, Metric, effects, metric, quantity
+from fercompress.gate.metrics import METRICS, PASSES, Metric, effects, metric, quantity
 
 ALARM = 0.025  # of a whole gate: chance of any "worse" where nothing changed
 SESSION_SD = 0.03  # of the log latency between two sessions on one target, where no calibration says better
@@ -30,6 +30,12 @@ class Rules:
     limits: Mapping[str, tuple[float, bool]] = field(default_factory=dict)
     looks: stats.Looks = field(default_factory=stats.Looks)
     session_sd: float = SESSION_SD
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """The passes that measure what is asked for."""
+        asked = {METRICS[name].measured_by for name in (*(each.name for each in self.metrics), *self.limits)}
+        return tuple(name for name in PASSES if name in asked)
 
     @classmethod
     def of(

@@ -11,6 +11,7 @@ from typing import Literal
 
 from fercompress.errors import InputError
 
+PASSES = ("accuracy", "latency", "memory", "power")
 Kind = Literal["paired", "clips", "exact", "blocks"]
 
 
@@ -28,6 +29,13 @@ class Metric:
     higher_is_better: bool
     effect: float
     title: str
+
+    @property
+    def measured_by(self) -> str:
+        """The pass; "" for what is known without one."""
+        if self.kind == "blocks":
+            return {"memory_peak_bytes": "memory", "energy_clip_j": "power"}[self.name]
+        return {"clips": "accuracy", "paired": "latency", "exact": ""}[self.kind]
 
     @property
     def relative(self) -> bool:
