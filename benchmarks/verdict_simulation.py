@@ -2,10 +2,10 @@
 
     python -m verdict_simulation [--runs 2000] [--seed 1] [--out benchmarks/results/verdicts.json]
 
-A run is rounds of four blocks (ABBA or BAAB, by a coin) of two variants. A block has an offset (1 % standard deviation, autocorrelated from block to block,
-half of it common to the stages), one block in a hundred is an outlier (10 to 30 % slower), and the whole run drifts (0, 3 or 8 %, most of it early, as
-a board warms up). Within a block inferences are autocorrelated, and one in fifty straggles. Accuracy: 300 clips of 20 persons, 7 classes, 3 seeds;
-a variant that has not changed answers one clip in twenty anew.
+A run is rounds of four blocks (ABBA or BAAB, by a coin) of two variants. A block has an offset (1 % standard deviation, autocorrelated from
+block to block, half of it common to the stages), one block in a hundred is an outlier (10 to 30 % slower), and the whole run drifts (0, 3 or 8 %,
+most of it early, as a board warms up). Within a block inferences are autocorrelated, and one in fifty straggles.
+Accuracy: 300 clips of 20 persons, 7 classes, 3 seeds; a variant that has not changed answers one clip in twenty anew.
 Beside the verdicts, on the same inferences: the rule "mean slower by 5 %" (pytest-benchmark's --benchmark-compare-fail=mean:5%) and a Mann-Whitney
 test; and both once more where all blocks of A come before all of B, as runs against a stored baseline do.
 """
