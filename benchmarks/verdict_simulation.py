@@ -1,6 +1,6 @@
 """How often the gate's verdicts err, and what they find: seeded simulated runs, judged by the very code that judges measured ones.
 
-    python -m verdict_simulation [--runs 2000] [--seed 1] [--out benchmarks/results/verdicts.json]
+    python -m verdict_simulation [--runs 2000] [--seed 1] [--out benchmarks/results/verdicts.json]   (a table beside it: verdicts.md)
 
 A run is rounds of four blocks (ABBA or BAAB, by a coin) of two variants. A block has an offset (1 % standard deviation, autocorrelated from
 block to block, half of it common to the stages), one block in a hundred is an outlier (10 to 30 % slower), and the whole run drifts (0, 3 or 8 %,
@@ -286,6 +286,21 @@ def document(runs: int, seed: int) -> dict[str, Any]:
     return {"schema": 1, "settings": settings, "figures": [asdict(each) for each in study(runs, seed)]}
 
 
+def markdown(made: dict[str, Any]) -> str:
+    """The figures as a table; what has a limit says whether it is kept."""
+    settings = made["settings"]
+    lines = [
+        f"Simulated gates, {settings['runs']} runs each, seed {settings['seed']} (`python -m verdict_simulation`); 95 % Monte-Carlo intervals.",
+        "",
+    ]
+    lines += ["| what | share | 95 % | limit |", "|---|---|---|---|"]
+    for each in made["figures"]:
+        low, high = (f"{100 * bound:.2f}" for bound in each["interval"])
+        kept = "" if each["holds"] is None else f"{each['limit']}: {'kept' if each['holds'] else 'broken'}"
+        lines.append(f"| {each['name']} | {100 * each['share']:.2f} % | {low} to {high} % | {kept} |")
+    return "\n".join(lines) + "\n"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=2000)
@@ -301,6 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{time.monotonic() - start:.0f} s", file=sys.stderr)
     if options.out:
         options.out.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+        options.out.with_suffix(".md").write_text(markdown(made), encoding="utf-8")
     return 0 if all(each["holds"] is not False for each in made["figures"]) else 1
 
 

@@ -176,6 +176,8 @@ def test_a_class_that_is_lost_is_seen_in_its_recall_though_accuracy_hardly_moves
 def test_a_change_of_class_figures_refuses_other_clips():
     with pytest.raises(ValueError, match="same seeds and clips"):
         stats.class_change(stats.macro_f1, LABELS, PREDICTED[None], PREDICTED[None, :3], singles(6), 3)
+    with pytest.raises(ValueError, match="at least one clip"):
+        stats.class_change(stats.macro_f1, LABELS, PREDICTED[None], np.full((1, 6), -1), singles(6), 3)
 
 
 def test_tests_and_limits_of_a_change_of_accuracy_agree():
