@@ -255,6 +255,19 @@ def test_a_gate_is_as_bad_as_its_worst_metric_and_unknown_rather_than_good():
         stats.overall([])
 
 
+def test_worse_stands_only_if_a_fresh_run_says_so_too():
+    worse, same = verdict(latency(rounds(0.05))), verdict(latency(rounds(0.0)))
+    again = verdict(latency(rounds(0.06, seed=1)))
+    assert stats.confirmed(worse, again).outcome is Outcome.WORSE
+    assert stats.confirmed(worse, again).estimate == again.estimate
+    cleared = stats.confirmed(worse, same)
+    assert cleared.outcome is Outcome.EQUIVALENT
+    assert "a first run said worse" in cleared.reason
+    assert stats.confirmed(same, worse) == same  # nothing to confirm
+    with pytest.raises(ValueError, match="cannot confirm"):
+        stats.confirmed(worse, dataclasses.replace(same, metric="other"))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
