@@ -11,10 +11,9 @@ from fercompress import stats
 from fercompress.records import Doubt, Pass
 from fercompress.results.row import Row
 from fercompress.results.tables import STAGES
+from fercompress.stats.doubts import DRIFT, NOISY
 
 BLOCKS_PER_ROUND = 2  # a round is an order of all variants and its mirror
-NOISY = 0.10  # variation of the blocks' medians (pyperf's limit)
-DRIFT = 0.05  # between the rounds' halves
 BUSY_SHARE = 0.10  # of one core, used by another process during a block
 BUSY_BLOCKS = 0.10  # share of the blocks that this may happen to: on no machine does it never happen
 

@@ -48,7 +48,7 @@ from fercompress.stats.planner import (
     smallest_effect,
 )
 from fercompress.stats.spread import Outliers, coefficient_of_variation, drift, mode_distance, observer_effect, outliers
-from fercompress.stats.verdict import Comparison, Direction, Outcome, Scale, Verdict, decide, overall, paired_rounds
+from fercompress.stats.verdict import Comparison, Direction, Outcome, Scale, Verdict, confirmed, decide, overall, paired_rounds
 
 __all__ = [
     "ALPHA",
@@ -81,6 +81,7 @@ __all__ = [
     "class_change",
     "coefficient_of_variation",
     "condition_doubts",
+    "confirmed",
     "confusion_matrix",
     "decide",
     "detectable_effect",

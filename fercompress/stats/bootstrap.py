@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats as distributions
+from scipy import special
 
 from fercompress.stats.centre import Floats, Interval
 
 RESAMPLES = 4000
+TAIL_DRAWS = 10
 MIN_UNITS = 6  # as for the signed-rank interval
 
 
@@ -46,13 +47,25 @@ def drawn_counts(clusters: int, seeds: int, resamples: int, seed: int) -> tuple[
 
 def widened_tail(tail: float, n: int) -> float:
     """The percentile to take for a tail of the bootstrap of n units, which is too narrow by sqrt((n - 1) / n) and knows no t distribution."""
-    return float(distributions.norm.cdf(math.sqrt(n / (n - 1)) * distributions.t.ppf(tail, n - 1)))
+    return float(special.ndtr(math.sqrt(n / (n - 1)) * special.stdtrit(n - 1, tail)))
 
 
 def tail_probability(means: Floats, limit: float, clusters: int) -> float:
-    """One-sided p-value of "the true mean is not above `limit`": the level at which the widened percentile of the means just reaches it."""
-    share = (np.count_nonzero(means <= limit) + 1) / (len(means) + 1)  # never 0: that would claim more than the draws can show
-    return float(distributions.t.cdf(distributions.norm.ppf(share) / math.sqrt(clusters / (clusters - 1)), clusters - 1))
+    """One-sided p-value of "the true mean is not above `limit`": the level at which the widened percentile of the means just reaches it.
+
+    Beyond the tenth lowest mean, where counting says little, a normal tail goes on that passes through that one.
+    """
+    share = np.count_nonzero(means <= limit) / len(means)
+    rank = min(TAIL_DRAWS, len(means))
+    if share * len(means) >= rank:
+        z = float(special.ndtri(share))
+    else:
+        centre, last = float(np.median(means)), float(np.partition(means, rank - 1)[rank - 1])
+        spread = (centre - last) / -float(special.ndtri(rank / len(means))) if rank < len(means) / 2 else centre - last
+        if spread <= 0:  # all means alike: nothing to resample
+            return 0.0 if limit < last else 1.0
+        z = (limit - centre) / spread
+    return float(special.stdtr(clusters - 1, z / math.sqrt(clusters / (clusters - 1))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,17 +93,17 @@ class ResampledChange:
 
     def above(self, limit: float) -> float:
         """One-sided p-value of "the true change is not above `limit`"."""
-        p = float(distributions.norm.sf((self.centre - limit) / self.error))
+        p = float(special.ndtr((limit - self.centre) / self.error))
         return p if self.draws is None else max(p, tail_probability(self.draws, limit, self.clusters))
 
     def below(self, limit: float) -> float:
         """One-sided p-value of "the true change is not below `limit`"."""
-        p = float(distributions.norm.cdf((self.centre - limit) / self.error))
+        p = float(special.ndtr((self.centre - limit) / self.error))
         return p if self.draws is None else max(p, tail_probability(-self.draws, -limit, self.clusters))
 
     def interval(self, tail: float) -> Interval:
         """Limits that the truth lies beyond with probability `tail` each."""
-        half = float(distributions.norm.isf(tail)) * self.error
+        half = -float(special.ndtri(tail)) * self.error
         low, high = self.centre - half, self.centre + half
         if self.draws is not None:
             widened = widened_tail(tail, self.clusters)
@@ -121,10 +134,10 @@ def bca_interval(
     if not 0 < below < 1:  # all draws to one side: nothing to correct with
         low, high = np.quantile(draws, ((1 - confidence) / 2, (1 + confidence) / 2))
         return float(low), float(high)
-    bias = float(distributions.norm.ppf(below))
+    bias = float(special.ndtri(below))
     away = without.mean() - without
     spread = float((away**2).sum()) ** 1.5
     acceleration = float((away**3).sum()) / (6 * spread) if spread else 0.0
-    z = bias + distributions.norm.ppf([(1 - confidence) / 2, (1 + confidence) / 2])
-    low, high = np.quantile(draws, distributions.norm.cdf(bias + z / (1 - acceleration * z)))
+    z = bias + special.ndtri([(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(draws, special.ndtr(bias + z / (1 - acceleration * z)))
     return float(low), float(high)

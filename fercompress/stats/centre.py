@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats as distributions
+from scipy import special
 
 Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
@@ -82,13 +82,13 @@ class TrimmedMean:
 
     def interval(self, tail: float) -> Interval:
         """The limits that the two one-sided tests at level `tail` leave: confidence 1 - 2 tail."""
-        half = float(distributions.t.isf(tail, self.freedom)) * self.error
+        half = -float(special.stdtrit(self.freedom, tail)) * self.error
         return self.value - half, self.value + half
 
     def _tail(self, distance: float) -> float:
         if self.error == 0:  # rounds alike to the last bit
             return 0.0 if distance > 0 else 1.0
-        return float(distributions.t.sf(distance / self.error, self.freedom))
+        return float(special.stdtr(self.freedom, -distance / self.error))
 
 
 def trimmed_mean(values: Sequence[float] | Floats) -> TrimmedMean | None:

@@ -70,11 +70,13 @@ def class_change(
 
     labels: (N,); baseline, variant: (S, N), the same seeds and clips. Never surer than independent clips would be, of the variant's worst class for
     `worst_class_recall`, of all classes for the means.
-    raises: ValueError where the shapes differ, or where a label is no class
+    raises: ValueError where the shapes differ, a label is no class, or no clip is seen by both
     """
     if baseline.shape != variant.shape or baseline.shape[1:] != labels.shape:
         raise ValueError(f"needs the same seeds and clips, got {baseline.shape} and {variant.shape} for {labels.shape} labels")
     unseen = (baseline == UNSEEN) | (variant == UNSEEN)
+    if unseen.all():
+        raise ValueError("needs at least one clip that both were asked about")
     before, after = np.where(unseen, UNSEEN, baseline), np.where(unseen, UNSEEN, variant)
     names, which = np.unique(np.asarray(clusters, str), return_inverse=True)
     tallies = [_tallies(labels, predicted, which, len(names), classes) for predicted in (before, after)]

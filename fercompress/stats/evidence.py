@@ -6,6 +6,7 @@ A change is variant less baseline: of logarithms for a ratio, of the values them
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ class Evidence(Protocol):
 class PairedRounds:
     """log_ratios: log(variant / baseline) of each mirrored round, in the order measured; looks: fixed before the first of them.
 
-    p-values hold over all looks so far; the interval holds at whichever look the run stops (repeated confidence interval, Jennison & Turnbull 1989).
+    p-values hold over all looks so far, and are 1 where the latest centre no longer lies on the claimed side; the interval holds at whichever
+    look the run stops (repeated confidence interval, Jennison & Turnbull 1989).
     Rounds since the last look wait for the next. raises: ValueError below the first look, beyond the last, or for values that are not finite
     """
 
@@ -50,7 +52,8 @@ class PairedRounds:
     def __post_init__(self) -> None:
         if not self.looks.due(len(self.log_ratios)):
             raise ValueError(f"{len(self.log_ratios)} rounds: the first look is due at {self.looks.rounds[0]}")
-        self._at(self.samples)
+        if not all(map(math.isfinite, self.log_ratios)):
+            raise ValueError(f"log ratios must be finite, got {self.log_ratios}")
 
     @property
     def samples(self) -> int:
@@ -63,25 +66,30 @@ class PairedRounds:
 
     @property
     def centre(self) -> TrimmedMean:
-        return self._at(self.samples)
+        return self._centres[self.samples]
 
     @property
     def value(self) -> float:
         return self.centre.value
 
     def above(self, limit: float) -> float:
-        return min(1.0, *(self._at(look).above(limit) / self.looks.share(look) for look in self.looks.due(len(self.log_ratios))))
+        if self.value <= limit:
+            return 1.0
+        return min(1.0, *(centre.above(limit) / self.looks.share(look) for look, centre in self._centres.items()))
 
     def below(self, limit: float) -> float:
-        return min(1.0, *(self._at(look).below(limit) / self.looks.share(look) for look in self.looks.due(len(self.log_ratios))))
+        if self.value >= limit:
+            return 1.0
+        return min(1.0, *(centre.below(limit) / self.looks.share(look) for look, centre in self._centres.items()))
 
     def interval(self, tail: float) -> Interval:
         return self.centre.interval(tail * self.looks.share(self.samples))
 
-    def _at(self, rounds: int) -> TrimmedMean:
-        found = trimmed_mean(self.log_ratios[:rounds])
-        assert found is not None  # a look has six rounds at least
-        return found
+    @functools.cached_property
+    def _centres(self) -> dict[int, TrimmedMean]:
+        """By look."""
+        found = {look: trimmed_mean(self.log_ratios[:look]) for look in self.looks.due(len(self.log_ratios))}
+        return {look: centre for look, centre in found.items() if centre is not None}  # a look has six rounds at least: none is
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,9 @@ def largest_difference(baseline: Floats, variant: Floats) -> float:
     """Largest distance between the logits of one clip and class. baseline, variant: float (..., C) of one shape; NaN on one side only is infinity"""
     if baseline.shape != variant.shape:
         raise ValueError(f"needs logits of one shape, got {baseline.shape} and {variant.shape}")
-    distances = np.where(np.isnan(baseline) & np.isnan(variant), 0.0, np.abs(baseline - variant))
-    same = baseline == variant  # infinities alike, whose difference is NaN
-    return float(np.where(same, 0.0, np.where(np.isnan(distances), np.inf, distances)).max(initial=0.0))
+    same = (baseline == variant) | (np.isnan(baseline) & np.isnan(variant))
+    distances = np.abs(np.where(same, 0.0, baseline) - np.where(same, 0.0, variant))  # no infinity less itself
+    return float(np.where(np.isnan(distances), np.inf, distances).max(initial=0.0))
 
 
 def identical(baseline: Floats, variant: Floats) -> bool:

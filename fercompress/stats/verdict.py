@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fercompress.records import Doubt
@@ -160,6 +160,19 @@ def overall(verdicts: Sequence[Verdict]) -> Outcome:
     if not outcomes:
         raise ValueError("a gate without verdicts says nothing")
     return next(outcome for outcome in (Outcome.WORSE, Outcome.INCONCLUSIVE, Outcome.BETTER, Outcome.EQUIVALENT) if outcome in outcomes)
+
+
+def confirmed(first: Verdict, fresh: Verdict) -> Verdict:
+    """What stands of a verdict after a fresh run of the same metric: "worse" only if both say so, else what the fresh run says, with the alarm told.
+
+    raises: ValueError if the two are of different metrics
+    """
+    if first.metric != fresh.metric:
+        raise ValueError(f"a run of {fresh.metric} cannot confirm one of {first.metric}")
+    if first.outcome is not Outcome.WORSE:
+        return first
+    told = "also in a first run" if fresh.outcome is Outcome.WORSE else "a first run said worse, a fresh one does not"
+    return replace(fresh, reason=f"{fresh.reason}; {told}")
 
 
 def paired_rounds(log_ratios: Sequence[float], looks: Looks) -> PairedRounds | None:
