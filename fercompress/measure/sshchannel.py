@@ -18,6 +18,8 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
 
+from fercompress_agent.wheels import SITE
+
 from fercompress.errors import AgentError, DiskFullError, TargetError, TargetRebootedError, TargetTimeoutError
 from fercompress.measure import agentpack
 from fercompress.measure.channel import FILE_LIMIT_BYTES, OUTPUT_LIMIT_BYTES, Completed, target_error
@@ -240,9 +242,9 @@ class SshChannel:
         check_name(remote)
         self._ask("remove", {"name": remote}, more_s=60.0)
 
-    def clean(self, keep_agent: bool = True) -> int:
-        """End every job and remove every file of the workspace; returns how many bytes that freed."""
-        answer, _ = self._ask("clean", {"keep": [self._pack.name] if keep_agent else []}, more_s=120.0)
+    def clean(self, everything: bool = False) -> int:
+        """End every job, remove the workspace's files; the agent and provisioned wheels only with `everything`. returns: how many bytes that freed"""
+        answer, _ = self._ask("clean", {"keep": [] if everything else [self._pack.name, SITE]}, more_s=120.0)
         return _whole(answer, "freed_bytes", least=-(1 << 60))
 
     def greet(self) -> Greeting:

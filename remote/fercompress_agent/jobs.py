@@ -1,9 +1,9 @@
-"""The jobs: probe, doctor, accuracy, latency, memory, power, conditions, clean; each takes a job (dict) and returns the result's own keys."""
+"""The jobs: probe, doctor, provision, accuracy, latency, memory, power, conditions, clean; each takes a job (dict) and returns the result's own keys."""
 
 import math
 import os
 
-from fercompress_agent import Problem, engines, inputs, npyfile, sensors, timing
+from fercompress_agent import Problem, engines, inputs, npyfile, sensors, timing, wheels
 from fercompress_agent import power as power_pass
 
 
@@ -171,6 +171,11 @@ def examine(job, interpreter_bytes):
     return {"facts": {"doctor": doctor.examine(os.getcwd(), str(job.get("sysfs", "/sys")), str(job.get("proc", "/proc")))}}
 
 
+def provision(job, interpreter_bytes):
+    """Unpack wheels that were sent, for this interpreter and this agent alone."""
+    return {"facts": {"provisioned": wheels.install(job["wheels"], job["versions"], job["limit_bytes"])}}
+
+
 def clean(job, interpreter_bytes):
     """Remove a folder that jobs filled; one that is not there is clean."""
     import shutil  # with its compressors 0.7 MB, which no other job needs
@@ -179,7 +184,10 @@ def clean(job, interpreter_bytes):
     return {}
 
 
-JOBS = {"accuracy": accuracy, "clean": clean, "conditions": conditions, "doctor": examine, "latency": latency, "memory": memory, "power": power, "probe": probe}
+JOBS = {
+    "accuracy": accuracy, "clean": clean, "conditions": conditions, "doctor": examine, "latency": latency, "memory": memory, "power": power, "probe": probe,
+    "provision": provision,
+}  # fmt: skip
 
 
 def _prepared(job, bundle, engine):
