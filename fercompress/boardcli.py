@@ -27,19 +27,34 @@ def board() -> None:
 
 @board.command()
 @_target
+@click.option(
+    "--answers",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also ask what the RK3399Pro's data sheets leave open, which takes minutes there, and write it to FILE (.toml or .json).",
+)
+@click.option(
+    "--rknn", "models", multiple=True, metavar="FILE=H,W,C", help="With --answers: a model for the NPU and its input's shape; may be repeated."
+)
 @_json
-def check(target: str, as_json: bool) -> int:
+def check(target: str, answers: Path | None, models: tuple[str, ...], as_json: bool) -> int:
     """A doctor: is the target fit for a long run? Each line that is not well says how to mend it.
 
     Exit codes: 0 ok, or with notes; 4 something fails, or the target is out of reach.
     """
     from fercompress.measure import board as boards
-    from fercompress.measure import doctor
+    from fercompress.measure import doctor, openquestions
 
     loaded = boards.load_board(target)
+    given = [openquestions.Model.parse(text) for text in models]
+    if given and answers is None:
+        raise InputError("--rknn: models are for the questions of --answers FILE")
     with tempfile.TemporaryDirectory() as folder:
         try:
             found = doctor.examine(loaded, Path(folder))
+            if answers is not None:
+                openquestions.write(answers, loaded, *openquestions.settle(loaded, Path(folder), given))
+                click.echo(f"answers: {answers}", err=True)
         except TargetError as error:
             found = doctor.unreachable(loaded, error)
     if as_json:

@@ -171,6 +171,13 @@ def examine(job, interpreter_bytes):
     return {"facts": {"doctor": doctor.examine(os.getcwd(), str(job.get("sysfs", "/sys")), str(job.get("proc", "/proc")))}}
 
 
+def question(job, interpreter_bytes):
+    """One open question about the board, for `fercompress board check --answers`."""
+    from fercompress_agent import questions
+
+    return {"facts": {"answer": questions.ask(job)}}
+
+
 def provision(job, interpreter_bytes):
     """Unpack wheels that were sent, for this interpreter and this agent alone."""
     return {"facts": {"provisioned": wheels.install(job["wheels"], job["versions"], job["limit_bytes"])}}
@@ -186,7 +193,7 @@ def clean(job, interpreter_bytes):
 
 JOBS = {
     "accuracy": accuracy, "clean": clean, "conditions": conditions, "doctor": examine, "latency": latency, "memory": memory, "power": power, "probe": probe,
-    "provision": provision,
+    "provision": provision, "question": question,
 }  # fmt: skip
 
 
