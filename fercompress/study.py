@@ -36,11 +36,12 @@ _HOST_FACTS = ("cpu", "cores", "machine", "platform", "python", "engine_versions
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asked for: a study, where to write, where real data lies."""
+    """What a person asked for: a study, where to write, where real data lies, and whether boards keep what was sent there."""
 
     study: config.Study
     out: Path
     data_root: Path | None = None
+    keep: bool = False
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def measure_all(request: Request, prepared: Prepared, store: Store, tell: Report
             several[name].append(MeasuredBundle(made.bundle, seed, fold.name, fold.test))
     keys: list[BlockKey] = []
     for target in targets:
-        keys += _measure_on(target, study, several, prepared, store, tell)
+        keys += _measure_on(target, study, several, prepared, store, tell, request.keep)
     store.record_plan(keys)
 
 
@@ -230,8 +231,9 @@ def _training(name: str, made: Made) -> Training:
 
 
 def _measure_on(
-    target: Board, study: config.Study, several: dict[str, list[MeasuredBundle]], prepared: Prepared, store: Store, tell: Reporter
+    target: Board, study: config.Study, several: dict[str, list[MeasuredBundle]], prepared: Prepared, store: Store, tell: Reporter, keep: bool
 ) -> tuple[BlockKey, ...]:
+    """keep: on a board, leave there what the run brought; a local target's files are the run folder's own"""
     folder = prepared.workspace.root / "work" / f"target-{target.name}"
     if "power" in study.measure.passes:
         tell.note(f"{target.name}: {power.announcement(target.power, len(several))}")
@@ -241,7 +243,7 @@ def _measure_on(
             several, prepared.clips, study.measure, target, channel, folder / "host",
             done=store.done(), record=lambda block: void(store.record(block)),
             progress=lambda now: bar.done(now.done, now.total, f"{now.pass_} {now.variant}"),
-            baseline=study.baseline, run_id=run_id, tried=store.tried(),
+            baseline=study.baseline, run_id=run_id, tried=store.tried(), keep=keep or target.kind != "ssh",
         )  # fmt: skip
 
 

@@ -50,6 +50,48 @@ def test_a_session_over_ssh_gives_the_local_rows_and_the_same_logits(lab, tmp_pa
     assert list((lab.home / "work" / "jobs").iterdir()) == []
 
 
+def test_a_run_that_is_over_leaves_nothing_there_unless_it_is_kept_and_a_resumed_one_sends_nothing_twice(lab, tmp_path):
+    bundles = {"a": [MeasuredBundle(tiny_bundle.write(tmp_path / "a", "a"), 0, "f0", ROWS)]}
+    blocks, asked = [], []
+
+    class Watched(SshChannel):
+        def put(self, local, remote):
+            asked.append(remote)
+            super().put(local, remote)
+
+    def go(record=blocks.append, **more):
+        with Watched(lab.address(), "run") as channel:
+            done = {block.key for block in blocks}
+            measure(
+                bundles, tiny_bundle.clips(), SETTINGS, load_board("localhost"), channel, tmp_path / "work",
+                done=done, record=record, progress=lambda _: None, run_id="run", **more,
+            )  # fmt: skip
+
+    def stop(block):
+        blocks.append(block)
+        raise KeyboardInterrupt
+
+    def there():
+        return sorted(f"{folder}/{path.name}" for folder in ("bundles", "clips") for path in (lab.files / folder).glob("*"))
+
+    with pytest.raises(KeyboardInterrupt):
+        go(stop, keep=False)
+    left = there()
+    times = {path: path.stat().st_ino for path in (lab.files / "bundles").rglob("*.onnx")}
+    assert len(left) == 3  # a bundle, clips for accuracy, clips for times
+    go(keep=True)
+    assert there() == left
+    assert {path: path.stat().st_ino for path in (lab.files / "bundles").rglob("*.onnx")} == times  # never sent again
+    blocks.pop()
+    go(keep=False)
+    assert there() == []
+    assert not (lab.files / "features").exists()
+    asked.clear()
+    go(keep=False)
+    assert [name for name in asked if name.startswith(("bundles/", "clips/"))] == []  # every block is there: nothing is sent for nothing
+    assert len({block.key for block in blocks}) == len(blocks)
+
+
 @pytest.mark.slow
 def test_a_session_whose_sshd_is_killed_at_random_moments_loses_and_doubles_no_block(lab, tmp_path):
     draw, over, kills = random.Random(7), threading.Event(), []

@@ -80,8 +80,7 @@ def told_by_doctor(agent: Agent) -> Mapping[str, Any]:
 def check_room(channel: SshChannel, board: Board, choice: Choice) -> None:
     """The wheels, and what they unpack to, must fit beside each other. raises: DiskFullError before anything is sent"""
     needed = sum(wheel.path.stat().st_size for wheel in choice.wheels) + int(choice.unpacked_bytes * (1 + COMPILED)) + SPARE_BYTES
-    greeting = channel.greet()
-    room = min((board.disk_mb << 20) - greeting.used_bytes, greeting.free_bytes)
+    room = channel.make_room(needed)
     if needed > room:
         raise DiskFullError(
             f"target {board.name!r}: {', '.join(wheel.path.name for wheel in choice.wheels)} need {needed >> 20} MiB unpacked, and there is room for "
