@@ -121,6 +121,7 @@ def plan(request: Request) -> list[dict[str, Any]]:
     """What `run` would do, stage by stage, and about how many seconds each takes on this machine (from one timed training step). Writes nothing."""
     study = request.study
     targets = board.load_boards(study.targets)
+    board.common_engine(targets, part.MAKEABLE, study.measure.engine)
     source.fingerprint(study.data, request.data_root)
     check(study)
     folds = 1 if study.data.name == "synthetic" or study.data.protocol == "across-persons" else study.data.folds
@@ -189,7 +190,7 @@ def _prepared(request: Request, tell: Reporter) -> Iterator[Prepared]:
     check_out(request.out)
     study = request.study
     targets = board.load_boards(study.targets)
-    engine = board.common_engine(targets, part.WHOLE)
+    engine = board.common_engine(targets, part.MAKEABLE, study.measure.engine)
     source.fingerprint(study.data, request.data_root)
     check(study)
     workspace = Workspace(request.out)
@@ -199,7 +200,7 @@ def _prepared(request: Request, tell: Reporter) -> Iterator[Prepared]:
         with tell.stage(f"clips: {study.data.name}"):
             clips = source.load(study.data, request.data_root, workspace.root / "work")
         for target in targets:
-            if passed_over := target.engines[: target.engines.index(engine)]:
+            if passed_over := target.passed_over(engine) if study.measure.engine is None else ():
                 tell.note(f"{target.name}: measured with {engine}; no bundle can be made for {', '.join(passed_over)} yet")
         folds = source.SOURCES[study.data.name].folds(study.data, clips)
         yield Prepared(workspace, clips, folds, Maker(workspace, study, clips, folds, tell, engine))

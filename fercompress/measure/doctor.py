@@ -12,7 +12,7 @@ from fercompress.errors import AgentError, TargetError
 from fercompress.measure.agentjob import Agent, Answer
 from fercompress.measure.board import Board, connect
 from fercompress.measure.sshchannel import Greeting, SshChannel
-from fercompress.measure.wheelhouse import PACKAGES
+from fercompress.measure.wheelhouse import packages_of
 
 EXAMINE_S = 120.0
 FREE_BYTES = 500 << 20  # below this a study's bundles and clips may not fit
@@ -103,7 +103,7 @@ def _engines(board: Board, probe: Answer) -> Iterator[Finding]:
         level = Level.NOTE if usable else Level.FAILS
         how = (
             f"fercompress board provision {board.name} --wheelhouse DIR"
-            if board.kind == "ssh" and name in PACKAGES
+            if board.kind == "ssh" and packages_of(name)
             else f"install it for {board.python} there"
         )
         yield Finding(level, f"engine {name}", f"missing: {missing}", f"{how}, or take it out of `engines` in the target's file")

@@ -11,7 +11,7 @@ from fercompress.errors import AgentError, DiskFullError, InputError
 from fercompress.measure.agentjob import Agent
 from fercompress.measure.board import Board, address
 from fercompress.measure.sshchannel import SPARE_BYTES, SshChannel
-from fercompress.measure.wheelhouse import PACKAGES, Choice, choose, interpreter
+from fercompress.measure.wheelhouse import Choice, choose, interpreter, packages_of
 
 EXAMINE_S = 120.0
 UNPACK_S = 900.0  # a slow card, and everything is compiled once
@@ -99,5 +99,4 @@ def nothing_fits(board: Board, choice: Choice, wheelhouse: Path) -> str:
 
 def fill(choice: Choice, wheelhouse: Path) -> str:
     """The command that would fetch what the engines without wheels need."""
-    packages = sorted({package for engine in choice.lacking for package in PACKAGES[engine]})
-    return "  " + choice.interpreter.download(wheelhouse, packages)
+    return "  " + choice.interpreter.download(wheelhouse, sorted({package for engine in choice.lacking for package in packages_of(engine)}))

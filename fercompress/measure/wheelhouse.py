@@ -31,6 +31,12 @@ METADATA_LIMIT_BYTES = 1 << 20
 ROUNDS = 8  # of choosing again after a wheel's requirements are known
 
 
+def packages_of(engine: str) -> tuple[str, ...]:
+    """What an engine, or both halves of a pair, come from; () where no wheel would help."""
+    halves = engine.split("+")
+    return tuple(sorted({name for half in halves for name in PACKAGES[half]})) if all(half in PACKAGES for half in halves) else ()
+
+
 @dataclass(frozen=True)
 class Interpreter:
     """machine: as uname says it; glibc: (2, minor), None where the C library is another one; abiflags: "m" of CPython up to 3.7, "t" without a GIL"""
@@ -151,11 +157,11 @@ def choose(folder: Path, engines: Sequence[str], target: Interpreter) -> Choice:
     chosen: dict[str, Wheel] = {}
     lacking = {}
     for engine in engines:
-        if engine not in PACKAGES:
+        if not packages_of(engine):
             continue
         try:
             together = [*complete, engine]
-            found = house.resolve(sorted({package for name in together for package in PACKAGES[name]}))
+            found = house.resolve(sorted({package for name in together for package in packages_of(name)}))
         except _LacksError as lack:
             lacking[engine] = str(lack)
         else:

@@ -91,6 +91,10 @@ def latency(job, interpreter_bytes):
         reason = "n/a: the features were computed elsewhere, so that neither the extractor nor a whole clip was timed"
         return {"extractor_ns": [], "predictor_ns": times.predictor_ns, "clip_ns": [], "frame_ns": [], "reason": reason, "facts": noted}
     stream_ns = timing.time_stream(engine, prepared, job.get("stream_clips", 0)) if engine.streams else []
+    if job.get("stream_clips") and not engine.streams:
+        noted["stream_reason"] = "the predictor's half of {} takes whole clips of this bundle: numpy runs step by step, where the head reads the last state".format(
+            job["engine"]
+        )
     return {
         "stream_ns": stream_ns,
         "extractor_ns": times.extractor_ns,
