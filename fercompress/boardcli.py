@@ -22,24 +22,39 @@ _COLOURS = {"ok": "green", "note": "yellow", "fails": "red"}
 
 @click.group()
 def board() -> None:
-    """Trust, check and clean the machine that measures. TARGET is a shipped target's name or a .toml file."""
+    """Trust, check, provision and clean the machine that measures. TARGET is a shipped target's name or a .toml file."""
 
 
 @board.command()
 @_target
+@click.option(
+    "--answers",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also ask what the RK3399Pro's data sheets leave open, which takes minutes there, and write it to FILE (.toml or .json).",
+)
+@click.option(
+    "--rknn", "models", multiple=True, metavar="FILE=H,W,C", help="With --answers: a model for the NPU and its input's shape; may be repeated."
+)
 @_json
-def check(target: str, as_json: bool) -> int:
+def check(target: str, answers: Path | None, models: tuple[str, ...], as_json: bool) -> int:
     """A doctor: is the target fit for a long run? Each line that is not well says how to mend it.
 
     Exit codes: 0 ok, or with notes; 4 something fails, or the target is out of reach.
     """
     from fercompress.measure import board as boards
-    from fercompress.measure import doctor
+    from fercompress.measure import doctor, openquestions
 
     loaded = boards.load_board(target)
+    given = [openquestions.Model.parse(text) for text in models]
+    if given and answers is None:
+        raise InputError("--rknn: models are for the questions of --answers FILE")
     with tempfile.TemporaryDirectory() as folder:
         try:
             found = doctor.examine(loaded, Path(folder))
+            if answers is not None:
+                openquestions.write(answers, loaded, *openquestions.settle(loaded, Path(folder), given))
+                click.echo(f"answers: {answers}", err=True)
         except TargetError as error:
             found = doctor.unreachable(loaded, error)
     if as_json:
@@ -90,7 +105,36 @@ def trust(target: str, yes: bool, expected: str | None, replace: bool) -> None:
 
 @board.command()
 @_target
-@click.option("--all", "everything", is_flag=True, help="The agent's own file too.")
+@click.option("--wheelhouse", required=True, type=click.Path(path_type=Path), help="Folder of .whl files on this machine.")
+@click.option("--plan", is_flag=True, help="Say which wheels would be installed, and stop.")
+def provision(target: str, wheelhouse: Path, plan: bool) -> None:
+    """Install numpy and onnxruntime for the Python on a board: below its workspace, for fercompress alone; no pip and no network are needed there.
+
+    Where nothing fits, the pip command that fills the wheelhouse is printed.
+    """
+    from fercompress.measure import board as boards
+    from fercompress.measure import provision as provisioning
+
+    loaded = boards.load_board(target)
+    with tempfile.TemporaryDirectory() as folder:
+        done = provisioning.provision(loaded, wheelhouse, Path(folder), plan=plan, tell=lambda line: click.echo(line, err=True))
+    click.echo(f"{loaded.name}: {done.choice.interpreter}")
+    for wheel in done.choice.wheels:
+        click.echo(f"  {wheel.path.name}, unpacked {wheel.unpacked_bytes / 1e6:.1f} MB")
+    for engine, reason in done.choice.lacking.items():
+        click.echo(f"  engine {engine} not: {reason}")
+    if done.choice.lacking:
+        click.echo(f"to fill the wheelhouse:\n{provisioning.fill(done.choice, wheelhouse)}")
+    engines = ", ".join(done.choice.engines)
+    where = f"{loaded.workspace}/files/{done.folder}"
+    click.echo(
+        f"already there: {where}" if done.there else f"would serve: {engines}" if not done.folder else f"installed in {where}; serves: {engines}"
+    )
+
+
+@board.command()
+@_target
+@click.option("--all", "everything", is_flag=True, help="The agent's own file and provisioned wheels too.")
 def clean(target: str, everything: bool) -> None:
     """End what fercompress runs on a target and remove what it put there."""
     from fercompress.measure import board as boards
@@ -100,5 +144,5 @@ def clean(target: str, everything: bool) -> None:
     if loaded.kind != "ssh":
         raise InputError(f"target {loaded.name!r} keeps its files in each study's output folder, under work/: delete them there")
     with SshChannel(boards.address(loaded)) as channel:
-        freed_bytes = channel.clean(keep_agent=not everything)
+        freed_bytes = channel.clean(everything)
     click.echo(f"{freed_bytes / 1e6:.1f} MB freed on {loaded.name}")

@@ -35,6 +35,7 @@ _target = click.option("--target", multiple=True, metavar="NAME", help="Measure 
 _seeds = click.option("--seeds", type=click.IntRange(1, 1000), metavar="N", help="Train with N seeds (0 .. N-1) instead of the study's.")
 _set = click.option("--set", "wishes", multiple=True, metavar="KEY=VALUE", help="Instead of what STUDY says (data.protocol=modulo); may be repeated.")
 _fresh = click.option("--fresh", is_flag=True, help="Forget what an earlier run left in the output folder.")
+_keep = click.option("--keep", is_flag=True, help="Leave bundles and clips on boards, which are else removed at the end.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 
 
@@ -85,6 +86,7 @@ def app() -> None:
 @_set
 @click.option("--plan", is_flag=True, help="Print what would run and about how long, and stop.")
 @_fresh
+@_keep
 @_json
 def run(
     name: str,
@@ -96,13 +98,14 @@ def run(
     wishes: tuple[str, ...],
     plan: bool,
     fresh: bool,
+    keep: bool,
     as_json: bool,
 ) -> None:
     """Train, compress, measure and report: the whole study.
 
     Stopped at any moment, the same command goes on where it was.
     """
-    request = _request(name, data_root, out, only, target, seeds, wishes)
+    request = _request(name, data_root, out, only, target, seeds, wishes, keep)
     from fercompress import study
 
     if plan:
@@ -160,6 +163,7 @@ def compress(
 @_target
 @_seeds
 @_set
+@_keep
 @_json
 def measure(
     name: str,
@@ -169,10 +173,11 @@ def measure(
     target: tuple[str, ...],
     seeds: int | None,
     wishes: tuple[str, ...],
+    keep: bool,
     as_json: bool,
 ) -> None:
     """Everything but the report page: measure what is not measured yet."""
-    request = _request(name, data_root, out, only, target, seeds, wishes)
+    request = _request(name, data_root, out, only, target, seeds, wishes, keep)
     from fercompress import study
 
     with _progress() as tell:
@@ -273,6 +278,7 @@ def _request(
     target: tuple[str, ...],
     seeds: int | None,
     wishes: tuple[str, ...],
+    keep: bool = False,
 ) -> Any:
     """A validated study.Request; everything that can be refused is refused here, before torch is imported."""
     from fercompress import studyfile
@@ -280,7 +286,7 @@ def _request(
     loaded = studyfile.restricted(studyfile.load_study(name, wishes), only, target, seeds)
     from fercompress.study import Request
 
-    return Request(loaded, out or Path("reports") / loaded.name, data_root)
+    return Request(loaded, out or Path("reports") / loaded.name, data_root, keep)
 
 
 def _progress() -> Any:

@@ -231,6 +231,9 @@ class Measure(Section):
     threads: Annotated[int, Field(ge=1)] = 1
     deadline_s: Annotated[float, Field(gt=0)] = 600.0  # one agent process may take so long
     memory_blocks: Annotated[int, Field(ge=1)] = 1
+    # "onnxruntime", or "a+b": a's extractor and b's predictor; None: the first of the targets' own lists that all of them run
+    engine: Annotated[str, Field(pattern=r"^[a-z0-9-]+(\+[a-z0-9-]+)?$")] | None = None
+    stream_clips: Annotated[int, Field(ge=0, le=64)] = 0  # a latency block then times so many clips as streams too: frame by frame, state carried on
     passes: tuple[Literal["accuracy", "latency", "memory", "power"], ...] = ("accuracy", "latency", "memory", "power")
 
 

@@ -36,11 +36,12 @@ _HOST_FACTS = ("cpu", "cores", "machine", "platform", "python", "engine_versions
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asked for: a study, where to write, where real data lies."""
+    """What a person asked for: a study, where to write, where real data lies, and whether boards keep what was sent there."""
 
     study: config.Study
     out: Path
     data_root: Path | None = None
+    keep: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def plan(request: Request) -> list[dict[str, Any]]:
     """What `run` would do, stage by stage, and about how many seconds each takes on this machine (from one timed training step). Writes nothing."""
     study = request.study
     targets = board.load_boards(study.targets)
+    board.common_engine(targets, part.MAKEABLE, study.measure.engine)
     source.fingerprint(study.data, request.data_root)
     check(study)
     folds = 1 if study.data.name == "synthetic" or study.data.protocol == "across-persons" else study.data.folds
@@ -188,7 +190,7 @@ def _prepared(request: Request, tell: Reporter) -> Iterator[Prepared]:
     check_out(request.out)
     study = request.study
     targets = board.load_boards(study.targets)
-    engine = board.common_engine(targets, part.WHOLE)
+    engine = board.common_engine(targets, part.MAKEABLE, study.measure.engine)
     source.fingerprint(study.data, request.data_root)
     check(study)
     workspace = Workspace(request.out)
@@ -198,7 +200,7 @@ def _prepared(request: Request, tell: Reporter) -> Iterator[Prepared]:
         with tell.stage(f"clips: {study.data.name}"):
             clips = source.load(study.data, request.data_root, workspace.root / "work")
         for target in targets:
-            if passed_over := target.engines[: target.engines.index(engine)]:
+            if passed_over := target.passed_over(engine) if study.measure.engine is None else ():
                 tell.note(f"{target.name}: measured with {engine}; no bundle can be made for {', '.join(passed_over)} yet")
         folds = source.SOURCES[study.data.name].folds(study.data, clips)
         yield Prepared(workspace, clips, folds, Maker(workspace, study, clips, folds, tell, engine))
@@ -219,7 +221,7 @@ def measure_all(request: Request, prepared: Prepared, store: Store, tell: Report
             several[name].append(MeasuredBundle(made.bundle, seed, fold.name, fold.test))
     keys: list[BlockKey] = []
     for target in targets:
-        keys += _measure_on(target, study, several, prepared, store, tell)
+        keys += _measure_on(target, study, several, prepared, store, tell, request.keep)
     store.record_plan(keys)
 
 
@@ -230,8 +232,9 @@ def _training(name: str, made: Made) -> Training:
 
 
 def _measure_on(
-    target: Board, study: config.Study, several: dict[str, list[MeasuredBundle]], prepared: Prepared, store: Store, tell: Reporter
+    target: Board, study: config.Study, several: dict[str, list[MeasuredBundle]], prepared: Prepared, store: Store, tell: Reporter, keep: bool
 ) -> tuple[BlockKey, ...]:
+    """keep: on a board, leave there what the run brought; a local target's files are the run folder's own"""
     folder = prepared.workspace.root / "work" / f"target-{target.name}"
     if "power" in study.measure.passes:
         tell.note(f"{target.name}: {power.announcement(target.power, len(several))}")
@@ -241,7 +244,7 @@ def _measure_on(
             several, prepared.clips, study.measure, target, channel, folder / "host",
             done=store.done(), record=lambda block: void(store.record(block)),
             progress=lambda now: bar.done(now.done, now.total, f"{now.pass_} {now.variant}"),
-            baseline=study.baseline, run_id=run_id, tried=store.tried(),
+            baseline=study.baseline, run_id=run_id, tried=store.tried(), keep=keep or target.kind != "ssh",
         )  # fmt: skip
 
 

@@ -2,10 +2,12 @@ import contextlib
 import sys
 
 import pytest
+from fercompress_agent import engines
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fercompress.errors import InputError, StudyError
+from fercompress.export.part import MAKEABLE
 from fercompress.measure.board import Board, check_engine, common_engine, connect, known_hosts, load_board, parse_board, shipped_boards
 from fercompress.measure.channel import LocalChannel
 
@@ -116,3 +118,23 @@ def test_bundles_are_made_for_the_first_engine_that_is_preferred_makeable_and_co
     npu = parse_board('kind = "ssh"\nhost = "x"\nengines = ["rknnlite"]', "npu", "npu")
     with pytest.raises(InputError, match=r"no engine in common .*onnxruntime-c\): lean: rknnlite, onnxruntime-c, onnxruntime; npu: rknnlite"):
         common_engine([lean, npu], makeable)
+
+
+def test_a_pair_is_taken_where_it_is_listed_or_asked_for_and_both_halves_run():
+    makeable = ("onnxruntime", "onnxruntime+numpy")
+    both = parse_board('kind = "ssh"\nhost = "x"\nengines = ["onnxruntime", "numpy"]', "both", "both")
+    pair = parse_board('kind = "ssh"\nhost = "x"\nengines = ["onnxruntime+numpy", "onnxruntime"]', "pair", "pair")
+    assert common_engine([both], makeable) == "onnxruntime"
+    assert common_engine([pair, both], makeable) == "onnxruntime+numpy"
+    assert common_engine([both], makeable, "onnxruntime+numpy") == "onnxruntime+numpy"
+    with pytest.raises(InputError, match=r"target 'localhost' runs onnxruntime, the bundle needs 'onnxruntime\+numpy'"):
+        common_engine([both, load_board("localhost")], makeable, "onnxruntime+numpy")
+    with pytest.raises(StudyError, match=r"no bundle is made for 'onnxruntim'; did you mean 'onnxruntime'\?; known: onnxruntime, onnxruntime\+numpy"):
+        common_engine([both], makeable, "onnxruntim")
+
+
+def test_every_engine_that_a_bundle_can_be_made_for_is_one_that_the_agent_can_compose():
+    for name in MAKEABLE:
+        assert engines.make(name, 1).name == name
+    assert {"onnxruntime", "onnxruntime-c", "onnxruntime+numpy"} <= set(MAKEABLE)
+    assert "onnxruntime-c+numpy" not in MAKEABLE  # what the one gives the other cannot read

@@ -1,4 +1,5 @@
 import errno
+import functools
 import signal
 import subprocess
 import sys
@@ -119,7 +120,8 @@ def test_ctrl_c_leaves_no_process_behind(tmp_path):
     with LocalChannel(Path({str(tmp_path)!r})) as channel:
         channel.run({python(FAMILY)!r}, 300)
     """
-    host = subprocess.Popen(python(textwrap.dedent(script)), stderr=subprocess.PIPE)
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a test in a shell's background ignores Ctrl-C
+    host = subprocess.Popen(python(textwrap.dedent(script)), stderr=subprocess.PIPE, preexec_fn=heed)
     pids = wait_for(lambda: pids_in(tmp_path / "pids"))
     host.send_signal(signal.SIGINT)
     assert b"KeyboardInterrupt" in host.communicate(timeout=20)[1]

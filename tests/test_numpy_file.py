@@ -214,11 +214,16 @@ def test_a_session_measures_a_bundle_of_any_engine_that_its_target_lists(tmp_pat
     clips = Clips("tiny", frames, np.arange(6) % 3, ("a", "b", "c"), names, names, names, names, (0,) * 6, "tiny", simulated=True)
     board = Board(name="odd", kind="local", engines=(engine,))
     blocks: list[Block] = []
-    settings = Measure(rounds=1, block_clips=4, block_s=0.001, warmup_clips=0, passes=("accuracy", "latency", "memory"))
+    settings = Measure(rounds=1, block_clips=4, block_s=0.001, warmup_clips=0, stream_clips=2, passes=("accuracy", "latency", "memory"))
     channel = LocalChannel(tmp_path / "target")
     several = {"dense": [MeasuredBundle(made, 0, "f0", np.arange(6))]}
     measure(several, clips, settings, board, channel, tmp_path / "work", done=(), record=blocks.append, progress=lambda _: None)
     assert {block.status for block in blocks} == {Status.OK}
+    for block in blocks:
+        if block.key.pass_ is Pass.LATENCY and engine.endswith("numpy"):
+            assert len(block.facts["stream_ns"]) == 2 * 4  # two clips of four frames
+        elif block.key.pass_ is Pass.LATENCY:
+            assert "takes whole clips" in block.facts["stream_reason"]
     logits = next(block.logits for block in blocks if block.key.pass_ is Pass.ACCURACY)
     assert logits is not None
     assert np.abs(logits - Runner(made).logits(frames)).max() < 1e-5

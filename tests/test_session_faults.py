@@ -1,5 +1,6 @@
 """A session among faults: real agent processes through a channel that breaks them, at a moment of the test's choice."""
 
+import functools
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import tiny_bundle
 
 from fercompress.config import Measure
 from fercompress.errors import AgentError, DiskFullError, TargetError, TargetRebootedError
+from fercompress.measure import hostload
 from fercompress.measure.agentjob import Agent
 from fercompress.measure.answer import read_logits
 from fercompress.measure.board import load_board
@@ -24,8 +26,16 @@ from fercompress.records import REBOOTED, Pass, Status
 
 CLIPS = tiny_bundle.clips()
 ROWS = np.array([1, 3, 5], np.int64)
-BOARD = load_board("localhost").model_copy(update={"accuracy_processes": 1})  # beside each other, two blocks would meet one fault
+# Without a model: what breaks here are processes, files and answers, and a runtime only takes a second to import. Beside each other, two blocks
+# would meet one fault.
+BOARD = load_board("localhost").model_copy(update={"accuracy_processes": 1, "engines": ("null",)})
 QUICK = Measure(rounds=1, block_clips=4, block_s=0.001, warmup_clips=0, passes=("accuracy", "latency"))
+
+
+@pytest.fixture(autouse=True)
+def short_look_at_this_machines_load(monkeypatch):
+    """A fifth of a second before every block is for figures; here none is read."""
+    monkeypatch.setattr(hostload, "before_block", functools.partial(hostload.before_block, 0.01))
 
 
 class Faulty(LocalChannel):
@@ -111,7 +121,8 @@ def damage_bundle_file(channel, asked):
 
 class Run:
     def __init__(self, folder, channel, variants=("a", "b"), board=BOARD, **more):
-        self.bundles = {name: [MeasuredBundle(tiny_bundle.write(folder / name, name, place), 0, "f", ROWS)] for place, name in enumerate(variants)}
+        made = {name: tiny_bundle.write(folder / name, name, place, engine="null") for place, name in enumerate(variants)}
+        self.bundles = {name: [MeasuredBundle(bundle, 0, "f", ROWS)] for name, bundle in made.items()}
         self.folder, self.channel, self.board, self.more = folder, channel, board, more
         self.blocks, self.progress = [], []
 
@@ -161,8 +172,8 @@ def check_nothing_is_lost(run, keys):
     ],
 )  # fmt: skip
 def test_one_fault_costs_one_attempt_and_no_block(tmp_path, job, fault, reason):
-    run = Run(tmp_path, Faulty(tmp_path / "target", **{job: [fault]}))
-    keys = run()
+    run = Run(tmp_path, Faulty(tmp_path / "target", **{job: [fault]}), variants=("a",))
+    keys = run(QUICK.model_copy(update={"passes": (job,)}))
     check_nothing_is_lost(run, keys)
     (broken,) = run.broken
     assert reason in broken.reason
@@ -172,9 +183,9 @@ def test_one_fault_costs_one_attempt_and_no_block(tmp_path, job, fault, reason):
 
 def test_an_agent_that_hangs_is_ended_at_its_deadline_and_the_block_redone(tmp_path):
     run = Run(tmp_path, Faulty(tmp_path / "target", latency=[signalled(signal.SIGSTOP)]), variants=("a",))
-    keys = run(QUICK.model_copy(update={"deadline_s": 8.0, "passes": ("latency",)}))
+    keys = run(QUICK.model_copy(update={"deadline_s": 4.0, "passes": ("latency",)}))
     check_nothing_is_lost(run, keys)
-    assert "within 8 s: killed" in run.broken[0].reason
+    assert "within 4 s: killed" in run.broken[0].reason
 
 
 def test_a_variant_that_takes_the_target_down_twice_is_quarantined_and_the_others_go_on(tmp_path):
@@ -198,7 +209,7 @@ def test_a_reboot_under_two_accuracy_processes_marks_both_and_loses_neither(tmp_
         together.wait()
         raise TargetRebootedError("boot_id changed")
 
-    run = Run(tmp_path, Faulty(tmp_path / "target", accuracy=[both, both]), board=load_board("localhost"))
+    run = Run(tmp_path, Faulty(tmp_path / "target", accuracy=[both, both]), board=BOARD.model_copy(update={"accuracy_processes": 2}))
     keys = run(QUICK.model_copy(update={"passes": ("accuracy",)}))
     check_nothing_is_lost(run, keys)
     assert [block.reason for block in run.broken] == [REBOOTED] * 2
@@ -253,12 +264,12 @@ def test_a_run_started_again_takes_up_what_the_target_did_meanwhile(tmp_path):
 
 
 def test_another_run_never_takes_up_this_ones_jobs_nor_a_new_attempt_the_last_ones(tmp_path):
-    names = []
+    names, settings = [], QUICK.model_copy(update={"passes": ("accuracy",)})
     for place, more in enumerate([{}, {}, {"run_id": "other"}]):
         run = Run(tmp_path / str(place), Faulty(tmp_path / str(place) / "target"), variants=("a",))
-        run.bundles = {"a": [MeasuredBundle(tiny_bundle.write(tmp_path / f"b{place}", "a"), 0, "f", ROWS)]}
+        run.bundles = {"a": [MeasuredBundle(tiny_bundle.write(tmp_path / f"b{place}", "a", engine="null"), 0, "f", ROWS)]}
         keys = measure(
-            run.bundles, CLIPS, QUICK, BOARD, run.channel, tmp_path / "work", done=[], record=run.blocks.append,
+            run.bundles, CLIPS, settings, BOARD, run.channel, tmp_path / "work", done=[], record=run.blocks.append,
             progress=run.progress.append, **{"run_id": "r", **more},
         )  # fmt: skip
         names.append([job for kind, job in run.channel.ran if kind in ("latency", "accuracy")])
@@ -266,7 +277,7 @@ def test_another_run_never_takes_up_this_ones_jobs_nor_a_new_attempt_the_last_on
     assert not set(names[0]) & set(names[2])
     again = Faulty(tmp_path / "again")
     measure(
-        run.bundles, CLIPS, QUICK, BOARD, again, tmp_path / "work", done=[], record=run.blocks.append,
+        run.bundles, CLIPS, settings, BOARD, again, tmp_path / "work", done=[], record=run.blocks.append,
         progress=run.progress.append, run_id="r", tried=dict.fromkeys(keys, 1),
     )  # fmt: skip
     assert not {job for _, job in again.ran} & set(names[0])

@@ -174,6 +174,22 @@ def test_a_file_that_is_not_there_or_too_large_does_not_come_back(lab, tmp_path)
     assert list(tmp_path.glob("x*")) == []
 
 
+def test_what_earlier_runs_left_makes_room_and_what_this_one_needs_stays(lab, tmp_path):
+    for name in ("old", "needed", "sent", "new"):
+        (tmp_path / name).write_bytes(name.encode() * (1_200_000 // len(name)))
+    with SshChannel(lab.address(disk_mb=5)) as earlier:
+        earlier.put(tmp_path / "old", "bundles/old/model")
+        earlier.put(tmp_path / "needed", "bundles/needed/model")
+    with SshChannel(lab.address(disk_mb=5)) as channel:
+        channel.reserve(["bundles/needed", "bundles/sent", "bundles/new"])
+        channel.put(tmp_path / "sent", "bundles/sent/model")
+        channel.put(tmp_path / "new", "bundles/new/model")
+        assert sorted(path.name for path in (lab.files / "bundles").iterdir()) == ["needed", "new", "sent"]
+        with pytest.raises(DiskFullError, match="disk_mb = 5"):
+            channel.put(tmp_path / "old", "bundles/more/model")
+    assert sorted(path.name for path in (lab.files / "bundles").iterdir()) == ["needed", "new", "sent"]
+
+
 def test_the_disk_budget_is_kept(lab, tmp_path):
     (tmp_path / "large").write_bytes(b"x" * (3 << 20))
     with SshChannel(lab.address(disk_mb=3)) as channel:

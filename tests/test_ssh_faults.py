@@ -78,13 +78,20 @@ def go(lab: Sshd) -> None:
     (lab.files / "go").touch()
 
 
+def heeds_ctrl_c() -> None:
+    """What a shell started in its background ignores Ctrl-C, and so do its children, tests included."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def start_host(lab: Sshd, code: str, owner: str, job: str, deadline_s: float = 60) -> subprocess.Popen[bytes]:
     address = lab.address()
     said = {
         "host": address.host, "port": address.port, "user": address.user, "key": str(address.key), "python": sys.executable,
         "known_hosts": str(address.known_hosts), "owner": owner, "argv": python(code), "job": job, "deadline_s": deadline_s,
     }  # fmt: skip
-    return subprocess.Popen([sys.executable, "-c", HOST, json.dumps(said)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-c", HOST, json.dumps(said)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heeds_ctrl_c
+    )
 
 
 def end(host: subprocess.Popen[bytes]) -> None:

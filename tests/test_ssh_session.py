@@ -9,23 +9,24 @@ import pytest
 import tiny_bundle
 
 from fercompress.config import Measure
+from fercompress.measure import sshchannel
 from fercompress.measure.board import load_board
 from fercompress.measure.channel import LocalChannel
 from fercompress.measure.session import MeasuredBundle, measure
 from fercompress.measure.sshchannel import SshChannel
 from fercompress.records import Pass, Status
 
-SETTINGS = Measure(rounds=2, block_clips=4, block_s=0.001, warmup_clips=0, passes=("accuracy", "latency", "memory"))
+SETTINGS = Measure(rounds=1, block_clips=4, block_s=0.001, warmup_clips=0, passes=("accuracy", "latency", "memory"))
 ROWS = np.array([1, 3, 5, 8, 9], np.int64)
 
 
-def session(folder, channel):
-    """Two variants, all passes but power; returns the blocks in the order in which they came."""
+def session(folder, channel, settings=SETTINGS):
+    """Two variants; returns the blocks in the order in which they came."""
     bundles = {name: [MeasuredBundle(tiny_bundle.write(folder / name, name, seed), seed, "f0", ROWS)] for seed, name in enumerate("ab")}
     blocks = []
     with channel:
         keys = measure(
-            bundles, tiny_bundle.clips(), SETTINGS, load_board("localhost"), channel, folder / "work",
+            bundles, tiny_bundle.clips(), settings, load_board("localhost"), channel, folder / "work",
             done=(), record=blocks.append, progress=lambda _: None,
         )  # fmt: skip
     assert sorted(map(str, keys)) == sorted(str(block.key) for block in blocks)  # none is missing, none is there twice
@@ -50,23 +51,69 @@ def test_a_session_over_ssh_gives_the_local_rows_and_the_same_logits(lab, tmp_pa
     assert list((lab.home / "work" / "jobs").iterdir()) == []
 
 
+def test_a_run_that_is_over_leaves_nothing_there_unless_it_is_kept_and_a_resumed_one_sends_nothing_twice(lab, tmp_path):
+    bundles = {"a": [MeasuredBundle(tiny_bundle.write(tmp_path / "a", "a", engine="null"), 0, "f0", ROWS)]}
+    board = load_board("localhost").model_copy(update={"engines": ("null",)})  # no model: what is watched are files
+    settings = SETTINGS.model_copy(update={"passes": ("accuracy", "latency")})
+    blocks, asked = [], []
+
+    class Watched(SshChannel):
+        def put(self, local, remote):
+            asked.append(remote)
+            super().put(local, remote)
+
+    def go(record=blocks.append, **more):
+        with Watched(lab.address(), "run") as channel:
+            done = {block.key for block in blocks}
+            measure(
+                bundles, tiny_bundle.clips(), settings, board, channel, tmp_path / "work",
+                done=done, record=record, progress=lambda _: None, run_id="run", **more,
+            )  # fmt: skip
+
+    def stop(block):
+        blocks.append(block)
+        raise KeyboardInterrupt
+
+    def there():
+        return sorted(f"{folder}/{path.name}" for folder in ("bundles", "clips") for path in (lab.files / folder).glob("*"))
+
+    with pytest.raises(KeyboardInterrupt):
+        go(stop, keep=False)
+    left = there()
+    times = {path: path.stat().st_ino for path in (lab.files / "bundles").rglob("*.onnx")}
+    assert len(left) == 3  # a bundle, clips for accuracy, clips for times
+    go(keep=True)
+    assert there() == left
+    assert {path: path.stat().st_ino for path in (lab.files / "bundles").rglob("*.onnx")} == times  # never sent again
+    blocks.pop()
+    go(keep=False)
+    assert there() == []
+    assert not (lab.files / "features").exists()
+    asked.clear()
+    go(keep=False)
+    assert [name for name in asked if name.startswith(("bundles/", "clips/"))] == []  # every block is there: nothing is sent for nothing
+    assert len({block.key for block in blocks}) == len(blocks)
+
+
 @pytest.mark.slow
-def test_a_session_whose_sshd_is_killed_at_random_moments_loses_and_doubles_no_block(lab, tmp_path):
+def test_a_session_whose_sshd_is_killed_at_random_moments_loses_and_doubles_no_block(lab, tmp_path, monkeypatch):
+    monkeypatch.setattr(sshchannel, "BACK_OFF_LAST_S", 0.5)  # sshd is never away for longer
     draw, over, kills = random.Random(7), threading.Event(), []
 
     def disturb() -> None:
-        while not over.wait(draw.uniform(0.2, 1.2)):
+        # From a moment after the last start to one long after the log-in: on a slow machine too, some links last.
+        while not over.wait(draw.uniform(0.1, 1.0) * draw.choice((1, 1, 4))):
             lab.kill()
             over.wait(draw.uniform(0.0, 0.2))
             lab.start()
             kills.append(1)
 
     thread = threading.Thread(target=disturb)
-    channel = SshChannel(lab.address())
+    channel = SshChannel(lab.address(unreachable_s=60))
     channel.greet()
     thread.start()
     try:
-        blocks = session(tmp_path, channel)
+        blocks = session(tmp_path, channel, SETTINGS.model_copy(update={"passes": ("accuracy", "latency")}))
     finally:
         over.set()
         thread.join()

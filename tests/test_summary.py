@@ -353,6 +353,22 @@ def test_a_variant_that_is_only_rounded_has_no_training_of_its_own(store, monkey
     assert "no training of its own" in rows_of(store)["tt"]["reasons"]["train_total_s"]
 
 
+def test_a_streams_frame_is_the_median_of_the_blocks_medians_or_has_its_reason(store):
+    toy.record_head(store, {**toy.study(), "measure": {"rounds": 6, "passes": ["latency"], "stream_clips": 1}})
+    for half, samples in enumerate(([10, 20, 900], [40, 60, 50])):
+        store.record(toy.latency_block("tt", 0, half, stream_ns=samples))
+    store.record(toy.latency_block("dense", 0, 0, stream_reason="it takes whole clips"))
+    rows = rows_of(store)
+    assert rows["tt"]["latency_stream_frame_p50_ns"] == 35
+    assert rows["dense"]["reasons"]["latency_stream_frame_p50_ns"] == "it takes whole clips"
+
+
+def test_a_study_that_asks_for_no_streams_has_none(store):
+    toy.record_head(store, toy.study())
+    store.record(toy.latency_block("tt", 0, 0))
+    assert rows_of(store)["tt"]["reasons"]["latency_stream_frame_p50_ns"].startswith("the study does not ask for streams")
+
+
 def test_a_variant_that_failed_everywhere_is_a_row_with_its_reasons_not_a_hole(store):
     toy.record_head(store, toy.study())
     for block in (toy.accuracy_block("tt", 0, "a"), toy.latency_block("tt", 0, 0), toy.memory_block("tt"), toy.power_block("tt")):

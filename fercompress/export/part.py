@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import onnx
+from fercompress_agent import engines
 from torch import nn
 
 from fercompress.errors import InputError
@@ -21,8 +22,11 @@ SUFFIXES = {
     "predictor": {"onnxruntime": "onnx", "onnxruntime-c": "onnx", "numpy": "npz"},
 }
 
-# Engines that run both parts, so that one name says all.
-WHOLE = tuple(name for name in SUFFIXES["extractor"] if name in SUFFIXES["predictor"])
+# Engines that a bundle can be made for: those that run both parts, and pairs whose halves understand each other.
+MAKEABLE = (
+    *(name for name in SUFFIXES["extractor"] if name in SUFFIXES["predictor"]),
+    *(f"{one}+{other}" for one in SUFFIXES["extractor"] for other in SUFFIXES["predictor"] if one != other and engines.fits(one, other)),
+)
 
 
 @dataclass(frozen=True)

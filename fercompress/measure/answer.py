@@ -102,6 +102,12 @@ def check_times(answer: Answer, frames: int, least_clips: int) -> None:
         raise AgentError("the stages' times do not add up to the clips'")
 
 
+def check_stream(answer: Answer, frames: int, clips: int) -> None:
+    """clips: how many were to be timed as streams. raises: AgentError if other samples came; none at all are a matter of the predictor"""
+    if answer.stream_ns and len(answer.stream_ns) != frames * clips:
+        raise AgentError(f"stream_ns has {len(answer.stream_ns)} numbers, {clips} clips of {frames} frames have {frames * clips}")
+
+
 def _column(values: list[int]) -> Int64:
     return np.asarray(values, np.int64)
 

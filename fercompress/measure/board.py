@@ -67,6 +67,14 @@ class Board(Section):
             raise ValueError(f"workspace is a folder below the login home, got {self.workspace!r}")
         return self
 
+    def runs(self, engine: str) -> bool:
+        """A pair runs where it is listed, or both of its halves are."""
+        return engine in self.engines or set(engine.split("+")) <= set(self.engines)
+
+    def passed_over(self, engine: str) -> tuple[str, ...]:
+        """The engines that this target would rather run."""
+        return self.engines[: self.engines.index(engine)] if engine in self.engines else ()
+
 
 def shipped_boards() -> list[str]:
     return sorted(
@@ -164,13 +172,20 @@ def address(board: Board) -> Address:
     )  # fmt: skip
 
 
-def common_engine(boards: Sequence[Board], makeable: Sequence[str]) -> str:
-    """The engine that bundles are made for: the first that the first target prefers, that every target runs and that bundles can be made for.
+def common_engine(boards: Sequence[Board], makeable: Sequence[str], asked: str | None = None) -> str:
+    """The engine that bundles are made for: the one that is asked for, else the first that the first target prefers, that every target runs and
+    that bundles can be made for.
 
-    raises: InputError if there is none
+    raises: StudyError where none is known by the name that is asked for, InputError if a target does not run it or none is common to all
     """
+    if asked is not None:
+        if asked not in makeable:
+            raise StudyError(f"measure.engine: no bundle is made for {asked!r}{did_you_mean(asked, list(makeable))}; known: {', '.join(makeable)}")
+        for board in boards:
+            check_engine(board, asked)
+        return asked
     for name in boards[0].engines:
-        if name in makeable and all(name in board.engines for board in boards):
+        if name in makeable and all(board.runs(name) for board in boards):
             return name
     lists = "; ".join(f"{board.name}: {', '.join(board.engines)}" for board in boards)
     raise InputError(
@@ -180,8 +195,7 @@ def common_engine(boards: Sequence[Board], makeable: Sequence[str]) -> str:
 
 def check_engine(board: Board, engine: str) -> None:
     """raises: InputError if a bundle's engine may not run on the target"""
-    # A pair runs where both of its halves do.
-    if engine not in board.engines and not set(engine.split("+")) <= set(board.engines):
+    if not board.runs(engine):
         raise InputError(f"target {board.name!r} runs {', '.join(board.engines)}, the bundle needs {engine!r}; see `engines` in the target's file")
 
 

@@ -57,6 +57,14 @@ class Channel(Protocol):
         """What the command of this name left (its status, its output) and these files are not needed any more; what is not there is fine."""
         ...
 
+    def remove(self, remote: str) -> None:
+        """Remove a file or a folder; one that is not there is removed."""
+        ...
+
+    def reserve(self, names: Sequence[str]) -> None:
+        """These files and folders will be needed: where space is limited, they are not removed to make room for others."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -146,6 +154,19 @@ class LocalChannel:
                 place.unlink(missing_ok=True)
             except OSError as error:
                 raise target_error(f"cannot remove {place}", error) from error
+
+    def remove(self, remote: str) -> None:
+        place = self._place(remote)
+        try:
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            else:
+                place.unlink(missing_ok=True)
+        except OSError as error:
+            raise target_error(f"cannot remove {place}", error) from error
+
+    def reserve(self, names: Sequence[str]) -> None:
+        """This machine's disk has no budget: nothing is ever removed to make room."""
 
     def close(self) -> None:
         with self._lock:

@@ -12,6 +12,7 @@ from fercompress.errors import AgentError, TargetError
 from fercompress.measure.agentjob import Agent, Answer
 from fercompress.measure.board import Board, connect
 from fercompress.measure.sshchannel import Greeting, SshChannel
+from fercompress.measure.wheelhouse import packages_of
 
 EXAMINE_S = 120.0
 FREE_BYTES = 500 << 20  # below this a study's bundles and clips may not fit
@@ -66,6 +67,9 @@ def findings(board: Board, probe: Answer, told: Mapping[str, Any], greeting: Gre
     yield Finding(Level.OK, "machine", f"{told.get('model') or probe.facts.get('cpu') or 'unnamed'}, {probe.facts.get('platform', 'unknown system')}")
     yield Finding(Level.OK, "python", f"{probe.facts.get('python')} ({told.get('glibc') or 'C library unknown'})")
     yield from _engines(board, probe)
+    if isinstance(told.get("provisioned"), Mapping):
+        versions = told["provisioned"].get("versions", {})
+        yield Finding(Level.OK, "provisioned", ", ".join(f"{name} {version}" for name, version in sorted(versions.items())))
     yield from _cores(board, probe)
     yield from _clocks(board, told)
     yield from _room(told)
@@ -97,9 +101,12 @@ def _engines(board: Board, probe: Answer) -> Iterator[Finding]:
             continue
         missing = " ".join(probe.missing.get(name, [])) or "this agent has no such engine"
         level = Level.NOTE if usable else Level.FAILS
-        yield Finding(
-            level, f"engine {name}", f"missing: {missing}", f"install it for {board.python} there, or take it out of `engines` in the target's file"
+        how = (
+            f"fercompress board provision {board.name} --wheelhouse DIR"
+            if board.kind == "ssh" and packages_of(name)
+            else f"install it for {board.python} there"
         )
+        yield Finding(level, f"engine {name}", f"missing: {missing}", f"{how}, or take it out of `engines` in the target's file")
     if not usable:
         yield Finding(
             Level.FAILS, "engines", f"none of {', '.join(board.engines)} can start", "nothing can be measured until one of them is installed"

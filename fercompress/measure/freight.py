@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from pathlib import Path
 
 import numpy as np
 
+from fercompress.errors import AgentError, TargetError
 from fercompress.measure.agentjob import Agent, disk_error
 from fercompress.measure.schedule import Bundles, ClipsFile, every, remote_folder
 from fercompress.records import Clips, Int64, digest
+
+FEATURES = "features"
 
 
 class Freight:
@@ -21,29 +25,41 @@ class Freight:
         self.bundles = bundles
         self.clips = clips
         self.work = work
-        self._rows: list[Int64] = []
+        self._rows: dict[str, Int64] = {}  # by the file's name on the target
         self._lock = threading.Lock()
 
-    def bundle_files(self) -> None:
+    def clips_file(self, rows: Int64) -> ClipsFile:
+        """These rows of the clips as one file, named after its content, that `send` will bring."""
+        file = self._clips_file(rows, send=False)
+        self._rows[file.remote] = rows
+        return file
+
+    def send(self) -> None:
+        """Bring everything; what is there undamaged is not sent. Nothing of it is then removed to make room."""
+        self.agent.channel.reserve(self.names())
         for measured in every(self.bundles):
             for name in ["manifest.json", *measured.bundle.manifest["files"]]:
                 self.agent.channel.put(measured.bundle.folder / name, f"{remote_folder(measured.bundle)}/{name}")
-
-    def clips_file(self, rows: Int64) -> ClipsFile:
-        """Send these rows of the clips as one file, named after its content."""
-        sent = self._clips_file(rows)
-        self._rows.append(rows)
-        return sent
+        for rows in self._rows.values():
+            self._clips_file(rows, send=True)
 
     def again(self) -> None:
-        """Everything that was sent: a target that started anew may have lost it all. What is there undamaged is not sent."""
+        """A target that started anew may have lost it all, the agent too. Features are in use by now: nor are they removed to make room."""
         with self._lock:
+            self.agent.channel.reserve([FEATURES])
             self.agent.deploy()
-            self.bundle_files()
-            for rows in self._rows:
-                self._clips_file(rows)
+            self.send()
 
-    def _clips_file(self, rows: Int64) -> ClipsFile:
+    def clean(self) -> None:
+        """Remove what `send` brought, and features that a killed process left. Where that fails it costs disk space there, not a session."""
+        with contextlib.suppress(TargetError, AgentError):
+            for name in [*self.names(), FEATURES]:
+                self.agent.channel.remove(name)
+
+    def names(self) -> list[str]:
+        return sorted({remote_folder(measured.bundle) for measured in every(self.bundles)} | set(self._rows))
+
+    def _clips_file(self, rows: Int64, send: bool) -> ClipsFile:
         path = self.work / f"clips-{digest(self.clips.fingerprint, rows.tolist())[:16]}.npy"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +67,8 @@ class Freight:
             with path.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             remote = f"clips/{sha256[:32]}.npy"
-            self.agent.channel.put(path, remote)
+            if send:
+                self.agent.channel.put(path, remote)
         except OSError as error:
             raise disk_error(path, error) from error
         finally:

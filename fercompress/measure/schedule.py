@@ -87,6 +87,8 @@ class Schedule:
     def _latency(self) -> Iterator[Cell]:
         keys = ("block_clips", "block_s", "warmup_clips")
         job = {**{key: getattr(self.settings, key) for key in keys}, "warmup_cap_s": max(WARMUP_CAP_S, 4 * self.settings.block_s)}
+        # A job that asks for no streams is the same as before there were any.
+        job |= {"stream_clips": self.settings.stream_clips} if self.settings.stream_clips else {}
         # A ratio pairs blocks of one round: if any variant changes, all are measured anew, beside each other.
         beside = sorted((variant, several[0].bundle.sha256) for variant, several in self.bundles.items())
         for round_ in range(self.settings.rounds):

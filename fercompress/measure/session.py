@@ -25,7 +25,7 @@ from fercompress.measure.board import Board
 from fercompress.measure.bundlecheck import check_bundles
 from fercompress.measure.channel import Channel
 from fercompress.measure.cooling import Cooling
-from fercompress.measure.freight import Freight
+from fercompress.measure.freight import FEATURES, Freight
 from fercompress.measure.schedule import TIMED_CLIPS, Bundles, Cell, MeasuredBundle, Schedule, every
 from fercompress.measure.trials import Attempt, Quarantine, Trials
 from fercompress.records import Block, BlockKey, Bundle, Clips, Pass, digest
@@ -60,6 +60,7 @@ def measure(
     baseline: str = "",
     run_id: str = "",
     tried: Mapping[BlockKey, int] | None = None,
+    keep: bool = True,
 ) -> tuple[BlockKey, ...]:
     """Run every block of the schedule that is not `done`.
 
@@ -73,6 +74,7 @@ def measure(
     baseline: the variant without which nothing can be compared: where it is quarantined the session ends
     run_id, tried: of the run's folder, and how often it holds a block of each key: they name the jobs, so that the same run started again takes
         up what the target did meanwhile
+    keep: leave bundles and clips on the target; else they are removed once every block is there, but not where the session ends by an exception
     returns: the keys of the whole schedule, done before or now
     raises: BundleError, InputError before anything runs; TargetError where the fault is no variant's
     """
@@ -93,10 +95,13 @@ def measure(
             raise TargetError(f"target {board.name!r}: nothing can be compared without the baseline {baseline}, which is {reason}")
 
     try:
-        target = prepare(agent, freight, board, min(settings.deadline_s, PROBE_S))
+        agent.deploy()
+        target = probe(agent, bundles, board, min(settings.deadline_s, PROBE_S))
         cells = plan(freight, target, settings, board, seed)
         before = frozenset(done)
         left = [cell for cell in cells if cell.key not in before]
+        if left:
+            freight.send()
         cooling = Cooling(target.facts.get("temperature_mc_start", {}), board.cool_down_s, lambda: temperatures(agent))
         facts = {} if board.kind == "local" else clock_offset(agent)
         trials = Trials(agent, board, quarantine, cooling, freight.again, run_id, tried or {}, settings.deadline_s, facts)
@@ -114,22 +119,16 @@ def measure(
                 for attempt in trials.attempts(cell):
                     note(attempt)
         agent.clean("jobs")
+        if not keep:
+            freight.clean()
     except BaseException:
         channel.close()
         raise
     return tuple(cell.key for cell in cells)
 
 
-def prepare(agent: Agent, freight: Freight, board: Board, deadline_s: float) -> Answer:
-    """Send the agent, ask it what is there, send the bundles. returns: the probe's answer. raises: TargetError"""
-    agent.deploy()
-    target = probe(agent, freight.bundles, board, deadline_s)
-    freight.bundle_files()
-    return target
-
-
 def plan(freight: Freight, target: Answer, settings: Measure, board: Board, seed: int) -> list[Cell]:
-    """Send the clips; returns the whole schedule. raises: TargetError"""
+    """returns: the whole schedule. raises: DiskFullError of this machine"""
     tested = np.unique(np.concatenate([measured.clip_index for measured in every(freight.bundles)]))
     first = next(iter(freight.bundles.values()))[0].clip_index
     timed = np.random.default_rng(seed).permutation(first)[: min(TIMED_CLIPS, settings.block_clips)]
@@ -193,7 +192,7 @@ def accuracy_blocks(
 
     def work_off(name: str, group: list[Cell]) -> None:
         # Features are large: they stay on the target no longer than their group runs, and are not written for one alone.
-        folder = f"features/{name}" if len(group) > 1 else ""
+        folder = f"{FEATURES}/{name}" if len(group) > 1 else ""
         try:
             for cell in group:
                 if stop.is_set():

@@ -18,6 +18,8 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
 
+from fercompress_agent.wheels import SITE
+
 from fercompress.errors import AgentError, DiskFullError, TargetError, TargetRebootedError, TargetTimeoutError
 from fercompress.measure import agentpack
 from fercompress.measure.channel import FILE_LIMIT_BYTES, OUTPUT_LIMIT_BYTES, Completed, target_error
@@ -71,6 +73,7 @@ class SshChannel:
         self._executable = ""
         self._lock = threading.RLock()
         self._running: set[str] = set()
+        self._reserved: set[str] = set()
         self._closed = threading.Event()
 
     def __enter__(self) -> Self:
@@ -82,6 +85,7 @@ class SshChannel:
     def put(self, local: Path, remote: str) -> None:
         """raises: TargetError, DiskFullError where the target's disk or its budget (disk_mb) is full"""
         check_name(remote)
+        self.reserve([remote])
         try:
             with local.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -101,7 +105,7 @@ class SshChannel:
             return True
         sent = min(_whole(there, "part_bytes"), size_bytes)
         room_bytes = _whole(there, "room_bytes", least=-(1 << 60))
-        if size_bytes - sent + SPARE_BYTES > room_bytes:
+        if (needed_bytes := size_bytes - sent + SPARE_BYTES) > room_bytes and needed_bytes > (room_bytes := self.make_room(needed_bytes)):
             raise DiskFullError(
                 f"{self.title}: {remote} needs {size_bytes >> 20} MiB and there is room for {max(0, room_bytes) >> 20} MiB (disk_mb = "
                 f"{self.address.disk_mb}); free some with: fercompress board clean {self.address.title}, or raise disk_mb in the target's file"
@@ -240,9 +244,20 @@ class SshChannel:
         check_name(remote)
         self._ask("remove", {"name": remote}, more_s=60.0)
 
-    def clean(self, keep_agent: bool = True) -> int:
-        """End every job and remove every file of the workspace; returns how many bytes that freed."""
-        answer, _ = self._ask("clean", {"keep": [self._pack.name] if keep_agent else []}, more_s=120.0)
+    def reserve(self, names: Sequence[str]) -> None:
+        for name in names:
+            check_name(name)
+            if not name.startswith("jobs/"):  # they are small, and never removed to make room
+                self._reserved.add("/".join(name.split("/")[:2]))
+
+    def make_room(self, needed_bytes: int) -> int:
+        """Remove what earlier runs left, what was not used for longest first, until there is room; returns how many bytes there is room for."""
+        answer, _ = self._ask("evict", {"needed_bytes": needed_bytes, "keep": sorted({self._pack.name, *self._reserved})}, more_s=120.0)
+        return _whole(answer, "room_bytes", least=-(1 << 60))
+
+    def clean(self, everything: bool = False) -> int:
+        """End every job, remove the workspace's files; the agent and provisioned wheels only with `everything`. returns: how many bytes that freed"""
+        answer, _ = self._ask("clean", {"keep": [] if everything else [self._pack.name, SITE]}, more_s=120.0)
         return _whole(answer, "freed_bytes", least=-(1 << 60))
 
     def greet(self) -> Greeting:

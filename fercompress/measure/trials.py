@@ -15,7 +15,7 @@ from typing import Any
 from fercompress.errors import AgentError, TargetRebootedError, TargetTimeoutError
 from fercompress.measure import clockoffset, hostload, power
 from fercompress.measure.agentjob import Agent, Answer
-from fercompress.measure.answer import check_times
+from fercompress.measure.answer import check_stream, check_times
 from fercompress.measure.board import Board
 from fercompress.measure.cooling import Cooling
 from fercompress.measure.schedule import Cell
@@ -146,9 +146,11 @@ def answered(cell: Cell, answer: Answer, logits: Float32 | None, facts: Mapping[
         if cell.key.pass_ is Pass.ACCURACY:
             return replace(plain, status=Status.OK, reason="", logits=logits, clip_index=cell.measured.clip_index)
         check_times(answer, manifest["frames"], cell.job["block_clips"])
+        check_stream(answer, manifest["frames"], cell.job.get("stream_clips", 0))
+        streams = {"stream_ns": answer.stream_ns} if answer.stream_ns else {}
         return replace(
             plain, status=Status.OK, reason="", extractor_ns=tuple(answer.extractor_ns), predictor_ns=tuple(answer.predictor_ns),
-            clip_ns=tuple(answer.clip_ns), frame_ns=tuple(answer.frame_ns),
+            clip_ns=tuple(answer.clip_ns), frame_ns=tuple(answer.frame_ns), facts={**facts, **streams},
         )  # fmt: skip
     except (AgentError, ValueError) as error:
         return replace(plain, reason=f"the agent's answer cannot be used: {error}")

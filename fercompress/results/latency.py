@@ -26,7 +26,7 @@ def latency(row: Row) -> None:
     row.put(blocks=len(blocks), timed_clips=len(mine))
     centres = [f"latency_{stage}_p50_ns" for stage in STAGES]
     if blocks.empty:
-        row.lack(row.why_not(Pass.LATENCY), *centres, "latency_clip_p90_ns", "latency_clip_cv", "rounds")
+        row.lack(row.why_not(Pass.LATENCY), *centres, "latency_stream_frame_p50_ns", "latency_clip_p90_ns", "latency_clip_cv", "rounds")
         for stage in STAGES:
             row.lack(row.reasons[centres[0]], f"speedup_{stage}", f"speedup_{stage}_ci95")
         return
@@ -35,6 +35,7 @@ def latency(row: Row) -> None:
             row.lack(_too_few(len(mine), 0.5), column)
         else:
             row.put(**{column: round(stats.median_of_medians([block.to_numpy() for _, block in mine.groupby("block")[f"{stage}_ns"]]))})
+    _stream(row, blocks)
     p90 = stats.percentile(mine["clip_ns"].to_numpy(np.float64), 0.9)
     if p90 is None:
         row.lack(_too_few(len(mine), 0.9), "latency_clip_p90_ns")
@@ -43,6 +44,17 @@ def latency(row: Row) -> None:
         row.put(latency_clip_p90_ns=round(p90))
     _spread(row, blocks)
     _speedups(row)
+
+
+def _stream(row: Row, blocks: pd.DataFrame) -> None:
+    """One frame of a running stream: where the study asks for it and the predictor can step."""
+    medians = blocks["stream_frame_p50_ns"].dropna()
+    if len(medians):
+        row.put(latency_stream_frame_p50_ns=round(float(np.median(medians))))
+    elif not row.tables.study.get("measure", {}).get("stream_clips"):
+        row.lack("the study does not ask for streams (stream_clips under [measure])", "latency_stream_frame_p50_ns")
+    else:
+        row.lack(str(blocks["stream_reason"].iloc[-1]) or "this target times no streams", "latency_stream_frame_p50_ns")
 
 
 def _too_few(n: int, q: float) -> str:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-from fercompress_agent import SCHEMA, Problem, facts, governor, jobs, sensors
+from fercompress_agent import SCHEMA, Problem, facts, governor, jobs, sensors, wheels
 
 EXIT_FAILED = 3
 EXIT_DISK_FULL = 4
@@ -26,6 +26,7 @@ def main(arguments=None):
         job = json.load(file)
     end_with(job.get("deadline_s"), os.environ.get(HOST_PID))
     result = {"schema": SCHEMA, "nonce": job.get("nonce", ""), "ok": True, "reason": ""}
+    wheels.use()
     sysfs = str(job.get("sysfs", "/sys"))
     asked = governor.Asked(job.get("governor"), sysfs)
     try:

@@ -9,7 +9,7 @@ import platform
 import re
 import shutil
 
-from fercompress_agent import sensors
+from fercompress_agent import sensors, wheels
 
 
 def examine(folder, sysfs="/sys", proc="/proc"):
@@ -27,6 +27,8 @@ def examine(folder, sysfs="/sys", proc="/proc"):
         "cooling": sensors.cooling(sysfs),
         "devices": sensors.devices(sysfs),
         "power_nodes": power_nodes(sysfs),
+        "interpreter": wheels.interpreter(),
+        "provisioned": wheels.sound() or None,
         "npu_proxies": processes("npu_transfer_proxy", proc),
     }
     found.update(memory(proc))

@@ -1,9 +1,9 @@
-"""The jobs: probe, doctor, accuracy, latency, memory, power, conditions, clean; each takes a job (dict) and returns the result's own keys."""
+"""The jobs: probe, doctor, provision, accuracy, latency, memory, power, conditions, clean; each takes a job (dict) and returns the result's own keys."""
 
 import math
 import os
 
-from fercompress_agent import Problem, engines, inputs, npyfile, sensors, timing
+from fercompress_agent import Problem, engines, inputs, npyfile, sensors, timing, wheels
 from fercompress_agent import power as power_pass
 
 
@@ -91,6 +91,10 @@ def latency(job, interpreter_bytes):
         reason = "n/a: the features were computed elsewhere, so that neither the extractor nor a whole clip was timed"
         return {"extractor_ns": [], "predictor_ns": times.predictor_ns, "clip_ns": [], "frame_ns": [], "reason": reason, "facts": noted}
     stream_ns = timing.time_stream(engine, prepared, job.get("stream_clips", 0)) if engine.streams else []
+    if job.get("stream_clips") and not engine.streams:
+        noted["stream_reason"] = "the predictor's half of {} takes whole clips of this bundle: numpy runs step by step, where the head reads the last state".format(
+            job["engine"]
+        )
     return {
         "stream_ns": stream_ns,
         "extractor_ns": times.extractor_ns,
@@ -171,6 +175,18 @@ def examine(job, interpreter_bytes):
     return {"facts": {"doctor": doctor.examine(os.getcwd(), str(job.get("sysfs", "/sys")), str(job.get("proc", "/proc")))}}
 
 
+def question(job, interpreter_bytes):
+    """One open question about the board, for `fercompress board check --answers`."""
+    from fercompress_agent import questions
+
+    return {"facts": {"answer": questions.ask(job)}}
+
+
+def provision(job, interpreter_bytes):
+    """Unpack wheels that were sent, for this interpreter and this agent alone."""
+    return {"facts": {"provisioned": wheels.install(job["wheels"], job["versions"], job["limit_bytes"])}}
+
+
 def clean(job, interpreter_bytes):
     """Remove a folder that jobs filled; one that is not there is clean."""
     import shutil  # with its compressors 0.7 MB, which no other job needs
@@ -179,7 +195,10 @@ def clean(job, interpreter_bytes):
     return {}
 
 
-JOBS = {"accuracy": accuracy, "clean": clean, "conditions": conditions, "doctor": examine, "latency": latency, "memory": memory, "power": power, "probe": probe}
+JOBS = {
+    "accuracy": accuracy, "clean": clean, "conditions": conditions, "doctor": examine, "latency": latency, "memory": memory, "power": power, "probe": probe,
+    "provision": provision, "question": question,
+}  # fmt: skip
 
 
 def _prepared(job, bundle, engine):

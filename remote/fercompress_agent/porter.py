@@ -27,6 +27,7 @@ IDLE_S = 900.0  # a host that vanished silently does not keep the board for ever
 STALL_S = 60.0  # between the parts of one request
 PIECE_BYTES = 256 << 10
 JOBS_KEPT = 512
+SHARED = ("bundles", "clips", "features", "models", "wheels")  # folders whose entries stand for themselves, and may each be removed to make room
 
 
 class Ended(Exception):
@@ -156,9 +157,32 @@ class Porter:
         """there: a file of that name and content; part_bytes: how much of it has come; room_bytes: what may still come"""
         path = self.place(ask["name"])
         if sha256_of(path) == ask["sha256"]:
+            os.utime(path)  # in use: `evict` takes what was not used for longest
             return {"there": True}
-        room_bytes = min(self.disk_bytes - used_bytes(self.workspace), free_bytes(self.workspace))
-        return {"there": False, "part_bytes": size_of(part(path, ask["sha256"])), "room_bytes": room_bytes}
+        return {"there": False, "part_bytes": size_of(part(path, ask["sha256"])), "room_bytes": self.room_bytes()}
+
+    def room_bytes(self):
+        return min(self.disk_bytes - used_bytes(self.workspace), free_bytes(self.workspace))
+
+    def evict(self, ask, body):
+        """Remove what was not used for longest until there is room for needed_bytes, but nothing of `keep` (names, or folders of them)."""
+        removed = []
+        for name in sorted(self._evictable(set(ask["keep"])), key=lambda name: (last_use(self.place(name)), name)):
+            if self.room_bytes() >= ask["needed_bytes"]:
+                break
+            self.remove({"name": name}, b"")
+            removed.append(name)
+        return {"room_bytes": self.room_bytes(), "removed": removed}
+
+    def _evictable(self, keep):
+        """Entries of the shared folders, and agents of other versions. Installed wheels and jobs' results are not taken: they were asked for."""
+        for name in os.listdir(self.files):
+            if name in SHARED and name not in keep and os.path.isdir(os.path.join(self.files, name)):
+                for inside in os.listdir(os.path.join(self.files, name)):
+                    if "{}/{}".format(name, inside) not in keep:
+                        yield "{}/{}".format(name, inside)
+            elif name.startswith("agent-") and name.endswith(".pyz") and name not in keep:
+                yield name
 
     def write(self, ask, body):
         path = part(self.place(ask["name"]), ask["sha256"])
@@ -246,7 +270,7 @@ class Porter:
 
 REQUESTS = {
     name: getattr(Porter, name)
-    for name in ("hello", "have", "write", "commit", "stat", "read", "remove", "start", "status", "output", "forget", "clean")
+    for name in ("hello", "have", "write", "commit", "stat", "read", "remove", "start", "status", "output", "forget", "clean", "evict")
 }
 
 
@@ -282,6 +306,12 @@ def sha256_of(path):
 
 def used_bytes(folder):
     return sum(size_of(os.path.join(where, name)) for where, _, names in os.walk(folder) for name in names)
+
+
+def last_use(path):
+    """Seconds since the epoch: of a folder, those of whatever in it was used last."""
+    found = [path] + [os.path.join(where, name) for where, _, names in os.walk(path) for name in names]
+    return max(os.lstat(each).st_mtime for each in found)
 
 
 def free_bytes(folder):

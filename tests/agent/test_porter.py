@@ -162,6 +162,28 @@ class Frames(InWorkspace):
         self.served()
         self.assertEqual(self.host.receive()[1], b"\xff\x00" * 9)
 
+    def test_what_was_not_used_for_longest_makes_room_and_what_is_kept_does_not(self):
+        for age, name in enumerate(("bundles/new/m", "clips/middle.npy", "bundles/needed/m", "agent-old.pyz", "site/n/m", "jobs/x.json", "bundles/old/m")):
+            path = os.path.join(self.porter.files, *name.split("/"))
+            if not os.path.isdir(os.path.dirname(path)):
+                os.makedirs(os.path.dirname(path))
+            with open(path, "wb") as file:
+                file.write(b"x" * 1000)
+            for each in (path, os.path.dirname(path)):
+                os.utime(each, (1e9 - age, 1e9 - age))
+        self.porter.disk_bytes = porter.used_bytes(self.folder) + 3000
+        ask = {"needed_bytes": 4500, "keep": ["bundles/needed", "agent-now.pyz"]}
+        found = self.porter.evict(ask, b"")
+        self.assertEqual(found["removed"], ["bundles/old", "agent-old.pyz"])
+        self.assertGreaterEqual(found["room_bytes"], 4500)
+        self.assertEqual(self.porter.evict(ask, b"")["removed"], [])
+        sha256 = hashlib.sha256(b"x" * 1000).hexdigest()
+        self.assertTrue(self.porter.have({"name": "clips/middle.npy", "sha256": sha256}, b"")["there"])  # it is used: now the other one is older
+        self.assertEqual(self.porter.evict(dict(ask, needed_bytes=5500), b"")["removed"], ["bundles/new"])
+        self.assertEqual(self.porter.evict(dict(ask, needed_bytes=99000), b"")["removed"], ["clips/middle.npy"])
+        left = sorted(os.path.relpath(os.path.join(where, name), self.porter.files) for where, _, names in os.walk(self.porter.files) for name in names)
+        self.assertEqual(left, ["bundles/needed/m", "jobs/x.json", "site/n/m"])
+
     def test_what_is_refused_and_what_the_disk_refuses_are_answers(self):
         self.host.send({"ask": "read", "name": "../x", "offset": 0, "id": 1})
         self.host.send({"ask": "read", "name": "none", "offset": 0, "id": 2})
