@@ -20,6 +20,7 @@ from fercompress import __version__
 from fercompress.boardcli import board
 from fercompress.errors import FercompressError, InputError
 from fercompress.records import Doubt
+from fercompress.verifycli import verify
 
 INTERNAL_ERROR = 70  # sysexits.h: a mistake of ours, with a traceback
 INTERRUPTED = 130  # 128 + SIGINT
@@ -47,7 +48,7 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        stderr.print("stopped; the same command goes on where it was", style="yellow")
+        stderr.print("stopped; the same command goes on where it was (nothing is sealed before the end)", style="yellow")
         code = INTERRUPTED
     except FercompressError as error:
         stderr.print(f"fercompress: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
@@ -69,7 +70,7 @@ def app() -> None:
 
     STUDY is a shipped study's name or a .toml file (`fercompress init` writes one to edit).
 
-    Exit codes: 0 ok, 2 usage or bad input, 4 device or infrastructure (a full disk too), 70 internal error, 130 Ctrl-C.
+    Exit codes: 0 ok, 1 a sealed run was changed, 2 usage or bad input, 4 device or infrastructure (a full disk too), 70 internal error, 130 Ctrl-C.
     """
 
 
@@ -203,6 +204,7 @@ def init(path: Path) -> None:
 
 
 app.add_command(board)
+app.add_command(verify)
 
 
 @app.group()
