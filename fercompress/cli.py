@@ -18,6 +18,7 @@ from rich.table import Table
 
 from fercompress import __version__
 from fercompress.boardcli import board
+from fercompress.bundlecli import bundle
 from fercompress.errors import FercompressError, InputError
 from fercompress.records import Doubt
 from fercompress.verifycli import verify
@@ -204,6 +205,7 @@ def init(path: Path) -> None:
 
 
 app.add_command(board)
+app.add_command(bundle)
 app.add_command(verify)
 
 
