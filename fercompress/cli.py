@@ -18,9 +18,11 @@ from rich.table import Table
 
 from fercompress import __version__
 from fercompress.boardcli import board
+from fercompress.bundlecli import bundle
 from fercompress.errors import FercompressError, InputError
 from fercompress.gatecli import calibrate, compare, gate
 from fercompress.records import Doubt
+from fercompress.verifycli import verify
 
 INTERNAL_ERROR = 70  # sysexits.h: a mistake of ours, with a traceback
 INTERRUPTED = 130  # 128 + SIGINT
@@ -49,7 +51,7 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        stderr.print("stopped; the same command goes on where it was", style="yellow")
+        stderr.print("stopped; the same command goes on where it was (nothing is sealed before the end)", style="yellow")
         code = INTERRUPTED
     except FercompressError as error:
         stderr.print(f"fercompress: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
@@ -71,8 +73,8 @@ def app() -> None:
 
     STUDY is a shipped study's name or a .toml file (`fercompress init` writes one to edit).
 
-    Exit codes: 0 ok, 1 a gate found something worse, 2 usage or bad input, 3 a gate was inconclusive, 4 device or infrastructure (a full disk too),
-    5 not comparable, 70 internal error, 130 Ctrl-C.
+    Exit codes: 0 ok, 1 a gate found something worse or a sealed run was changed, 2 usage or bad input, 3 a gate was inconclusive, 4 device or
+    infrastructure (a full disk too), 5 not comparable, 70 internal error, 130 Ctrl-C.
     """
 
 
@@ -209,7 +211,7 @@ def init(path: Path) -> None:
     click.echo(f"wrote {path}; edit it, then: fercompress run {path}")
 
 
-for command in (board, calibrate, compare, gate):
+for command in (board, bundle, calibrate, compare, gate, verify):
     app.add_command(command)
 
 

@@ -21,6 +21,7 @@ from fercompress.progress import Reporter
 from fercompress.records import BlockKey, Clips, Fold, digest
 from fercompress.report.record import ReportInput
 from fercompress.report.render import render
+from fercompress.results import seal
 from fercompress.results.faults import faults
 from fercompress.results.store import FILE, Store, Training
 from fercompress.results.summary import write_summary
@@ -65,7 +66,9 @@ def measure_only(request: Request, tell: Reporter) -> dict[str, Any]:
     """Everything but the page: returns, and writes, the content of summary.json."""
     with _prepared(request, tell) as prepared, Store.open(prepared.workspace.results) as store:
         measure_all(request, prepared, store, tell)
-        return write_summary(store, request.out)
+        summary = write_summary(store, request.out)
+        _seal(request.out, [], tell)
+        return summary
 
 
 def train_only(request: Request, tell: Reporter) -> list[dict[str, Any]]:
@@ -103,8 +106,13 @@ def report_only(folder: Path) -> dict[str, Any]:
     if not (folder / FILE).is_file():
         raise ResultsError(f"{folder}: no {FILE} there; give the output folder of `fercompress run`")
     with full_disk_is_an_error(folder), Store.open(folder / FILE) as store:
+        sealed = (folder / seal.FILE).is_file()
+        if sealed:
+            seal.require_intact(folder)  # or the new seal would cover what was changed
         summary = write_summary(store, folder)
-        render(report_input(read_tables(store), summary), folder)
+        pages = render(report_input(read_tables(store), summary), folder)
+        if sealed:  # a run that was stopped is not
+            seal.write(folder, [*pages, *(folder / name for name in seal.SUMMARY)])
         return summary
 
 
@@ -197,6 +205,7 @@ def _prepared(request: Request, tell: Reporter) -> Iterator[Prepared]:
     with workspace.locked(), full_disk_is_an_error(request.out):
         if workspace.results.exists():
             Store.open(workspace.results).close()  # a damaged file is told before the long work, not after it
+            seal.require_intact(request.out)
         with tell.stage(f"clips: {study.data.name}"):
             clips = source.load(study.data, request.data_root, workspace.root / "work")
         for target in targets:
@@ -210,6 +219,7 @@ def measure_all(request: Request, prepared: Prepared, store: Store, tell: Report
     """Make every bundle, then run every block that the journal does not hold yet."""
     study = request.study
     targets = board.load_boards(study.targets)
+    seal.lift(request.out)
     # A target given as a file goes by its own name in every result.
     store.record_study({**study.model_dump(mode="json"), "targets": [target.name for target in targets]})
     store.record_clips(prepared.clips, prepared.folds)
@@ -265,8 +275,14 @@ def void(_: object) -> None:
 def _report(store: Store, out: Path, tell: Reporter) -> dict[str, Any]:
     with tell.stage("report"):
         summary = write_summary(store, out)
-        render(report_input(read_tables(store), summary), out)
+        pages = render(report_input(read_tables(store), summary), out)
+    _seal(out, pages, tell)
     return summary
+
+
+def _seal(out: Path, pages: list[Path], tell: Reporter) -> None:
+    digest_ = seal.write(out, [*pages, *(out / name for name in seal.SUMMARY)])
+    tell.note(f"sealed: sha256 {digest_} (of {out / seal.FILE}; kept elsewhere, `fercompress verify {out} --seal {digest_[:16]}` compares it)")
 
 
 def report_input(found: Tables, summary: dict[str, Any]) -> ReportInput:

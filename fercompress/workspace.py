@@ -2,6 +2,7 @@
 
 index.html report.md summary.json summary.csv figures/     what people read
 results.sqlite                                             what was measured (append-only)
+seal.json                                                  sha256 of all that; there is none while a run is not finished
 bundles/<sha256>/                                          what was measured with
 work/                                                      clips, checkpoints, features: can be deleted, is made again
 """
@@ -23,7 +24,7 @@ from fercompress.errors import DiskFullError, FercompressError, InputError, Stud
 _NO_SPACE = "no space left; free some and run the same command again, finished work is kept"
 _LOCK = ".fercompress-lock"
 _RESULTS = ("results.sqlite", "results.sqlite-wal", "results.sqlite-shm")
-_OURS = ("index.html", "report.md", "summary.json", "summary.csv", "figures", *_RESULTS, "bundles", "work")
+_OURS = ("seal.json", "index.html", "report.md", "summary.json", "summary.csv", "figures", *_RESULTS, "bundles", "work")
 
 
 class Workspace:

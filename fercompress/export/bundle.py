@@ -133,7 +133,7 @@ def write(
     content = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
     sha256 = hashlib.sha256(content).hexdigest()
     folder = root / f"{variant}-{sha256[:12]}"
-    _write_once(folder, {**{f"{name}.{part.suffix}": part.content for name, part in parts.items()}, MANIFEST: content})
+    write_once(folder, {**{f"{name}.{part.suffix}": part.content for name, part in parts.items()}, MANIFEST: content})
     return Bundle(folder, sha256, variant, engine, manifest, size)
 
 
@@ -219,7 +219,7 @@ def _agreement(parts: Mapping[str, Part], extractor: nn.Module, predictor: nn.Mo
     return {"extractor_max_abs": float(f"{extractor_worst:.1e}"), "predictor_max_abs": float(f"{predictor_worst:.1e}"), "clips": len(clips)}
 
 
-def _write_once(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_once(folder: Path, files: Mapping[str, bytes]) -> None:
     """All files or no folder: written beside, then renamed."""
     if folder.is_dir():
         load(folder)  # a damaged copy must not stand in for the one asked for

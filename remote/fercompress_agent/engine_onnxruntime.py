@@ -3,6 +3,7 @@
 import os
 
 from fercompress_agent import Problem
+from fercompress_agent.layouts import Layouts, Passing
 
 
 class Arrays:
@@ -14,6 +15,7 @@ class Arrays:
     parts = ("extractor", "predictor")
     language = "array"
     modules = ("numpy",)
+    layouts = None  # of an imported bundle
 
     def __init__(self, threads):
         self.threads = threads
@@ -29,6 +31,8 @@ class Arrays:
 
     def frames(self, pixels, shape):
         """The same arithmetic, in float32, as the host's records.Preprocess."""
+        if self.layouts:
+            return self.layouts.frames(pixels, shape)
         numpy = self.numpy
         frames = numpy.frombuffer(pixels, numpy.uint8).reshape(shape).astype(numpy.float32) / numpy.float32(255)
         planes = [(frames - numpy.float32(self.preprocess["mean"])) / numpy.float32(self.preprocess["std"])]
@@ -38,6 +42,8 @@ class Arrays:
         return [clip[t : t + 1] for t in range(len(clip))]
 
     def join(self, features):
+        if self.layouts:
+            return self.layouts.join(features)
         return self.numpy.stack(features, axis=1)
 
     def numbers(self, logits):
@@ -67,6 +73,11 @@ class OnnxRuntime(Arrays):
 
     def load_extractor(self, folder, manifest):
         self.preprocess = manifest["preprocess"]
+        if "layout" in manifest["extractor"]["input"]:
+            self.layouts = Layouts(self.numpy, manifest)
+        if manifest.get("one_file"):
+            self.extractor, self.frame_name, self.feature_names = Passing(), "frame", ["frame"]
+            return
         self.extractor, self.frame_name, self.feature_names = self._session(folder, manifest["extractor"])
 
     def load_predictor(self, folder, manifest):

@@ -48,7 +48,8 @@ class Inputs:
 
 def clips(job, bundle):
     """The job's clips, uint8 (N, T, H, W). raises: Problem"""
-    wanted = (bundle.manifest["frames"],) + tuple(bundle.manifest["extractor"]["input"]["shape"][2:])
+    picture = bundle.manifest["extractor"]["input"].get("picture") or bundle.manifest["extractor"]["input"]["shape"][2:]
+    wanted = (bundle.manifest["frames"],) + tuple(picture)
     return Inputs("clips", str(job["clips"]), job["clips_sha256"], "|u1", wanted)
 
 
@@ -75,7 +76,7 @@ class FeatureCache:
         self.hit = False
         self.reader = self.writer = None
         self.engine = engine
-        if not job.get("features") or engine.stored:
+        if not job.get("features") or engine.stored or bundle.manifest.get("one_file"):
             return
         folder = str(job["features"])
         os.makedirs(folder, exist_ok=True)
@@ -88,6 +89,8 @@ class FeatureCache:
             engine.first.versions(),  # variants that differ in the predictor's half alone share features
             type(engine.first).__name__,
         ]
+        if "layout" in bundle.manifest["predictor"]["input"]:
+            key.append(bundle.manifest["predictor"]["input"])
         name = sha256(json.dumps(key, sort_keys=True).encode("ascii")).hexdigest()[:32] + ".npy"
         self.path = os.path.join(folder, name)
         if os.path.exists(self.path):

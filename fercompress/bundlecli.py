@@ -1,0 +1,91 @@
+"""`fercompress bundle`: bring a model of one's own. Parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+
+from fercompress.errors import InputError
+
+_file = click.Path(path_type=Path)
+
+
+@click.group()
+def bundle() -> None:
+    """Make a bundle of a model that was not trained here, so that it can be measured."""
+
+
+@bundle.command("import")
+@click.option("--extractor", type=_file, help="ONNX: a frame, or a clip's frames, to features.")
+@click.option("--predictor", type=_file, help="ONNX: a clip's features to one number per class.")
+@click.option("--model", type=_file, help="ONNX: a clip's frames to one number per class, in the place of the two; its stages are not told apart.")
+@click.option("--labels", help="Names of the classes, in the order of the outputs: angry,happy,sad.  [default: class0,class1,...]")
+@click.option("--name", help="Of the variant in results.  [default: the predictor's or the model's file name]")
+@click.option("--frames", type=click.IntRange(1, 256), default=16, show_default=True, help="Of a clip, where the files leave it open.")
+@click.option("--side", type=click.IntRange(1, 4096), help="Of the picture in pixels, where the file leaves it open.")
+@click.option("--layout", default="", help="Axes of the frames' input, as in NTHWC.  [default: found by the number of channels; NCHW, NTCHW first]")
+@click.option(
+    "--mean", type=float, default=0.0, show_default=True, help="Taken from pixel / 255; 0 with --std 1 gives 0..1, 0.5 with 0.5 gives -1..1."
+)
+@click.option("--std", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True, help="Divided by; --std 0.00392157 gives 0..255.")
+@click.option("--out", type=_file, default=Path("bundles"), show_default=True, help="The folder that the bundle is written into.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
+def import_(
+    extractor: Path | None,
+    predictor: Path | None,
+    model: Path | None,
+    labels: str | None,
+    name: str | None,
+    frames: int,
+    side: int | None,
+    layout: str,
+    mean: float,
+    std: float,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Make a bundle of your own ONNX files, run it once on random frames, and print its folder.
+
+    Clips here are grey, 8 bits: one channel takes them as they are, two take the difference to the clip's first frame too, three the grey three
+    times. An input of uint8 gets the pixels themselves. What is measured are your files, byte for byte.
+    """
+    if (model is None) == (extractor is None and predictor is None) or (extractor is None) != (predictor is None):
+        raise InputError("give --extractor and --predictor, or --model alone")
+    shown = name or _name((predictor or model or Path()).stem)
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,59}", shown):
+        raise InputError(f"--name {shown}: lower-case letters, digits, '.', '_' and '-', at most 60, the first a letter or digit")
+    from fercompress.export import foreign
+
+    wishes = foreign.Wishes(shown, _labels(labels), frames, side, layout.upper(), mean, std)
+    if model is not None:
+        made = foreign.imported_whole(model, wishes, out)
+    else:
+        assert extractor is not None
+        assert predictor is not None
+        made = foreign.imported(extractor, predictor, wishes, out)
+    manifest = made.manifest
+    if as_json:
+        click.echo(json.dumps({"folder": str(made.folder), "sha256": made.sha256, "manifest": manifest}, indent=1))
+        return
+    told = manifest["extractor"]["input"]
+    taken = "pixels as they are" if told["dtype"] == "uint8" else f"(pixel / 255 - {mean:g}) / {std:g}"
+    click.echo(f"input {told['name']}: {told['layout']} {tuple(told['shape'])} {told['dtype']}, {taken}; {manifest['frames']} frames a clip")
+    if not manifest["one_file"]:
+        told = manifest["predictor"]["input"]
+        click.echo(f"features {told['name']}: {told['layout']} {tuple(told['shape'])}")
+    click.echo(f"classes: {', '.join(manifest['classes'])}; {made.size.stored_bytes:,} bytes")
+    click.echo(f"ran on random frames; measure it: fercompress measure {made.folder}")
+
+
+def _labels(text: str | None) -> tuple[str, ...]:
+    labels = tuple(part.strip() for part in (text or "").split(",")) if text else ()
+    if not all(labels):
+        raise InputError(f"--labels {text}: an empty name between two commas")
+    return labels
+
+
+def _name(stem: str) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-._")[:60] or "model"
