@@ -85,6 +85,10 @@ def forged(**keys):
     return rewritten("result", lambda text: json.dumps({**json.loads(text), **keys}).encode())
 
 
+def forged_facts(**facts):
+    return rewritten("result", lambda text: json.dumps({**(told := json.loads(text)), "facts": {**told.get("facts", {}), **facts}}).encode())
+
+
 def before(harm):
     def fault(channel, asked, go):
         harm(channel, asked)
@@ -159,6 +163,9 @@ def check_nothing_is_lost(run, keys):
         ("latency", forged(path="../../x"), "path"),
         ("latency", forged(frame_ns=[1, 2, 3]), "frame_ns has 3 numbers"),
         ("latency", forged(clip_ns=[10**30] * 4), "clip_ns"),
+        ("latency", rewritten("result", lambda text: text.replace(b'"facts": {', b'"facts": {"x": 1e999, ', 1)), "1e999 is no number"),
+        ("latency", forged_facts(x=10**400), "is no number"),
+        ("memory", forged(memory_bytes={"peak": 1}), "memory_bytes has peak, the steps are interpreter"),
         ("latency", forged(extractor_ns=[], predictor_ns=[], clip_ns=[], frame_ns=[]), "0 timed clips came back"),
         ("latency", before(damage_agent), "the agent broke with exit code 1"),
         ("latency", before(delete_bundle_file), "extractor.onnx: No such file"),
@@ -179,6 +186,14 @@ def test_one_fault_costs_one_attempt_and_no_block(tmp_path, job, fault, reason):
     assert reason in broken.reason
     assert broken.status is (Status.EXCLUDED if reason == REBOOTED else Status.FAILED)
     assert len(run.blocks) == len(keys) + 1
+
+
+def test_a_board_whose_clock_is_a_number_without_end_does_not_break_the_session(tmp_path):
+    board = BOARD.model_copy(update={"kind": "ssh"})  # whose clock is asked for
+    run = Run(tmp_path, Faulty(tmp_path / "target", conditions=[forged_facts(start_unix_s=10**400)] * 3), variants=("a",), board=board)
+    keys = run(QUICK.model_copy(update={"passes": ("accuracy",)}))
+    assert run.finished == dict.fromkeys(keys, 1)
+    assert "wall_clock_offset_s" not in run.blocks[0].facts
 
 
 def test_an_agent_that_hangs_is_ended_at_its_deadline_and_the_block_redone(tmp_path):

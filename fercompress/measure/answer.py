@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from fercompress.records import Float32, Int64
 
 RESULT_LIMIT_BYTES = 64 << 20  # of a result file: a block of a minute at 1000 clips a second has a fifth of it
 FACTS_LIMIT_BYTES = 1 << 20  # they are kept with every block
+INTEGER_DIGITS = 20  # 2^64 and a sign
 REASON_LIMIT = 4000  # characters
 DAY_NS = 86_400 * 10**9
 NPY_HEADER_BYTES = 10_000  # numpy's own limit for a header that is parsed
@@ -76,7 +78,7 @@ def read_answer(path: Path, nonce: str) -> Answer:
 def parse_answer(text: bytes, nonce: str) -> Answer:
     """raises: AgentError if the text is not the answer to the job with this nonce"""
     try:
-        answer = Answer.model_validate(json.loads(text, parse_constant=_refused))
+        answer = Answer.model_validate(json.loads(text, parse_constant=_refused, parse_float=_finite, parse_int=_bounded))
     except ValidationError as error:
         first = error.errors()[0]
         raise _unusable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
@@ -143,6 +145,16 @@ def read_logits(path: Path, rows: int, classes: int, sha256: str) -> Float32:
 
 def _refused(word: str) -> Any:
     raise ValueError(f"{word} is no number")
+
+
+def _finite(digits: str) -> float:
+    """1e999 is JSON, and infinite."""
+    return float(digits) if math.isfinite(float(digits)) else _refused(digits[:20])  # type: ignore[no-any-return]
+
+
+def _bounded(digits: str) -> int:
+    """Python reads a number of a thousand digits, which no float holds: whoever adds a time to it would break."""
+    return int(digits) if len(digits) <= INTEGER_DIGITS else _refused(digits[:20])  # type: ignore[no-any-return]
 
 
 def _unusable(detail: str) -> AgentError:

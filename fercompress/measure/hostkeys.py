@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import paramiko
+from paramiko.hostkeys import InvalidHostKey
 
 from fercompress.errors import InputError
 from fercompress.measure import ssh
@@ -21,7 +22,7 @@ class Pinned:
         self.name = ssh.endpoint(address).known_as
         try:
             self.keys = paramiko.HostKeys(str(self.path)) if self.path.exists() else paramiko.HostKeys()
-        except (OSError, paramiko.SSHException) as error:
+        except (OSError, UnicodeDecodeError, paramiko.SSHException, InvalidHostKey) as error:
             raise InputError(f"{self.path}: cannot be read ({error}); mend it or move it away") from error
 
     def holds(self, key: paramiko.PKey) -> bool:

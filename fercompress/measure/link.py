@@ -103,7 +103,14 @@ class Link:
         self._channel = transport.open_session(timeout=CONNECT_S)
         self._channel.settimeout(CONNECT_S)
         self._channel.in_buffer.set_event(self._readable)
-        self._channel.exec_command(command(self.address.python))
+        # paramiko waits for the answer to this request without a deadline; the end of the connection ends that wait.
+        watch = threading.Timer(START_S, transport.close)
+        watch.daemon = True
+        watch.start()
+        try:
+            self._channel.exec_command(command(self.address.python))
+        finally:
+            watch.cancel()
         try:
             self._greet(pack, owner)
         except LinkLostError:  # sending may fail as well as reading, where the command ended at once

@@ -6,21 +6,29 @@ import base64
 import contextlib
 import errno
 import getpass
+import glob
 import hashlib
 import logging
+import os
+import re
 import shlex
 import socket
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import paramiko
+from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 from paramiko.ssh_exception import IncompatiblePeer
 
 from fercompress.errors import TargetError
 
 CONNECT_S = 10.0  # for the TCP connection, the banner and the key exchange, each
 LOGIN_S = 20.0  # a board of one slow core checks a key within seconds
+AGENT_S = 5.0  # for the ssh agent on this machine to answer
+INCLUDES = 16  # files deep, as in ssh
+JUMP = re.compile(r"(?:ssh://)?(?:(?P<user>[^@]*)@)?(?:\[(?P<address>[^]]+)\]|(?P<name>[^:]+))(?::(?P<port>[0-9]{1,5}))?/?")
 JUMPS = 5  # hosts on the way; more is a loop in ~/.ssh/config
 
 # paramiko logs what it also raises, with tracebacks; here one sentence is said instead.
@@ -96,7 +104,7 @@ def endpoint(address: Address) -> Endpoint:
     """raises: TargetError if ~/.ssh/config cannot be read"""
     config = Path("~/.ssh/config").expanduser()
     try:
-        found = paramiko.SSHConfig.from_path(str(config)).lookup(address.host) if config.is_file() else {"hostname": address.host}
+        found = paramiko.SSHConfig.from_text(config_text(config)).lookup(address.host) if config.is_file() else {"hostname": address.host}
     except (OSError, UnicodeDecodeError, ImportError, paramiko.SSHException) as error:
         raise TargetError(f"{config}: cannot be used ({error}); mend it, or give host, port, user and key in the target's file") from error
     keys = [str(address.key.expanduser())] if address.key else [str(Path(name).expanduser()) for name in found.get("identityfile", [])]
@@ -119,6 +127,53 @@ def endpoint(address: Address) -> Endpoint:
     )
 
 
+def config_text(path: Path, block: str = "Host *", depth: int = 0) -> str:
+    """An ssh config with the files that it includes in their places: paramiko passes `Include` over. raises: OSError, UnicodeDecodeError
+
+    Relative names lie below ~/.ssh (ssh_config(5)). What follows an Include belongs to the block around it again.
+    """
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        word, _, rest = re.sub(r"\s*=\s*|\s+", " ", line.strip(), count=1).partition(" ")
+        if word.lower() in ("host", "match"):
+            block = line
+        if word.lower() != "include" or depth >= INCLUDES:
+            lines.append(line)
+            continue
+        for pattern in shlex.split(rest):
+            for found in sorted(glob.glob(str(Path("~/.ssh").expanduser() / Path(pattern).expanduser()))):
+                lines += [config_text(Path(found), block, depth + 1), block]
+    return "\n".join(lines)
+
+
+def known_keys(paths: Iterable[Path]) -> paramiko.HostKeys:
+    """The host keys of these files, the first file's first. A line that cannot be read is passed over, as ssh does it, not the file."""
+    found, seen = paramiko.HostKeys(), set()
+    for path in paths:
+        with contextlib.suppress(OSError):
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                with contextlib.suppress(InvalidHostKey, paramiko.SSHException):
+                    entry = HostKeyEntry.from_line(line.strip()) if line.strip()[:1] not in ("", "#") else None
+                    for name in entry.hostnames or () if entry and entry.key else ():
+                        if (name, entry.key.get_name()) not in seen:
+                            seen.add((name, entry.key.get_name()))
+                            found.add(name, entry.key.get_name(), entry.key)
+    return found
+
+
+def agent_answers() -> bool:
+    """Does the ssh agent answer? paramiko asks it without a deadline, and one that was forwarded over a link that hangs never does."""
+    path = os.environ.get("SSH_AUTH_SOCK")
+    if not path or not hasattr(socket, "AF_UNIX"):
+        return not path and os.name == "nt"
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as agent:
+        agent.settimeout(AGENT_S)
+        agent.connect(path)
+        agent.sendall(b"\0\0\0\1\x0b")  # SSH_AGENTC_REQUEST_IDENTITIES
+        return bool(agent.recv(1))
+    return False
+
+
 class Login:
     """An authenticated client and all that it goes through; `close` ends the whole way."""
 
@@ -136,9 +191,7 @@ class Login:
     def _open(self, address: Address, depth: int) -> None:
         place = self.endpoint
         title = f"target {address.title!r} ({place.place})"
-        for path in place.known_hosts:
-            with contextlib.suppress(FileNotFoundError):
-                self.client.get_host_keys().load(str(path))
+        self.client.get_host_keys().update(known_keys(place.known_hosts))
         self.client.set_missing_host_key_policy(_Refuse())
         connection = way(address, place, self._way, depth)
         self._way.callback(self.client.close)
@@ -147,7 +200,7 @@ class Login:
             self.client.connect(
                 place.known_name, 22 if place.known_name != place.hostname else place.port, place.user, sock=connection,
                 key_filename=list(place.keys) or None,  # type: ignore[arg-type]
-                look_for_keys=not (place.only_these_keys or address.key),
+                look_for_keys=not (place.only_these_keys or address.key), allow_agent=agent_answers(),
                 timeout=CONNECT_S, banner_timeout=CONNECT_S, auth_timeout=LOGIN_S, channel_timeout=CONNECT_S,
             )  # fmt: skip
         except (paramiko.SSHException, OSError, EOFError, ValueError) as error:
@@ -164,8 +217,10 @@ def way(address: Address, place: Endpoint, closing: contextlib.ExitStack, depth:
         if depth >= JUMPS:
             raise TargetError(f"{title}: more than {JUMPS} hosts to jump over; does ProxyJump in ~/.ssh/config go in a circle?")
         *before, last = place.jumps
-        user, _, rest = last.strip().rpartition("@")
-        host, _, port = rest.partition(":")
+        parts = JUMP.fullmatch(last.strip())
+        if not parts:
+            raise TargetError(f"{title}: ProxyJump {last!r} of ~/.ssh/config cannot be read: it is user@host:port or ssh://user@host:port")
+        user, host, port = parts["user"] or "", parts["address"] or parts["name"], parts["port"]
         if before:
             raise TargetError(f"{title}: one host per ProxyJump, please: give {host} in ~/.ssh/config a ProxyJump {','.join(before)} of its own")
         on_the_way = Address(host, f"{address.title}, by way of {host}", int(port) if port else None, user, known_hosts=address.known_hosts)

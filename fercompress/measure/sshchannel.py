@@ -318,7 +318,11 @@ class SshChannel:
         if self._closed.is_set():
             raise TargetError(f"the way to {self.title} is closed")
         if self._link is None:
-            self._link = Link(self.address, self._pack, self.owner)
+            link = Link(self.address, self._pack, self.owner)
+            if self._closed.is_set():  # while it was made: nobody would close it any more, and its porter would keep the target
+                link.close()
+                raise TargetError(f"the way to {self.title} is closed")
+            self._link = link
         try:
             answer = self._link.ask(ask, body, deadline_s)
             self._reached = True

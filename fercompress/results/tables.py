@@ -127,7 +127,7 @@ def _block_line(entry: Entry) -> tuple[Any, ...]:
         **{column: (block.power or {}).get(key, nan) for column, key in POWER.items()},
         "stream_frame_p50_ns": _stream_median(block.facts or {}), "stream_reason": str((block.facts or {}).get("stream_reason", "")),
         "power_source": _power_source(block.facts or {}),
-        "host_busy_share": (block.facts or {}).get("host_busiest_percent_during", nan) / 100,  # of one core, by the busiest other process
+        "host_busy_share": _number(block.facts or {}, "host_busiest_percent_during") / 100,  # of one core, by the busiest other process
         **{name: told(block.facts or {}) for name, told in CONDITIONS.items()},
     }  # fmt: skip
     return tuple(line[column] for column in _BLOCKS)
@@ -141,7 +141,14 @@ def _stream_median(facts: Mapping[str, Any]) -> float:
 
 def _power_source(facts: Mapping[str, Any]) -> str:
     """ "hwmon, board side: what flows through ina219: ..."; "" where there was no meter."""
-    return f"{facts['power_source']}, {facts['power_side']} side: {facts['power_scope']}" if "power_source" in facts else ""
+    source, side, scope = (facts.get(f"power_{key}") for key in ("source", "side", "scope"))
+    return f"{source}, {side} side: {scope}" if source and side and scope else ""
+
+
+def _number(facts: Mapping[str, Any], key: str) -> float:
+    """Facts come from a target: what is no number tells nothing."""
+    value = facts.get(key)
+    return float(value) if isinstance(value, int | float) else float("nan")
 
 
 def _median(block: Block, stage: str) -> float:
