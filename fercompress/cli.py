@@ -19,6 +19,7 @@ from rich.table import Table
 from fercompress import __version__
 from fercompress.boardcli import board
 from fercompress.errors import FercompressError, InputError
+from fercompress.gatecli import calibrate, compare, gate
 from fercompress.records import Doubt
 
 INTERNAL_ERROR = 70  # sysexits.h: a mistake of ours, with a traceback
@@ -69,7 +70,8 @@ def app() -> None:
 
     STUDY is a shipped study's name or a .toml file (`fercompress init` writes one to edit).
 
-    Exit codes: 0 ok, 2 usage or bad input, 4 device or infrastructure (a full disk too), 70 internal error, 130 Ctrl-C.
+    Exit codes: 0 ok, 1 a gate found something worse, 2 usage or bad input, 3 a gate was inconclusive, 4 device or infrastructure (a full disk too),
+    5 not comparable, 70 internal error, 130 Ctrl-C.
     """
 
 
@@ -202,7 +204,8 @@ def init(path: Path) -> None:
     click.echo(f"wrote {path}; edit it, then: fercompress run {path}")
 
 
-app.add_command(board)
+for command in (board, calibrate, compare, gate):
+    app.add_command(command)
 
 
 @app.group()

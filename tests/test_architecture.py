@@ -34,7 +34,7 @@ def test_the_source_keeps_the_rules(tree):
     ("file", "line", "words"),
     [
         ("fercompress/report/render.py", "import fercompress.results.store", "fercompress.report.render -> fercompress.results.store"),
-        ("fercompress/stats.py", "import fercompress.measure.session", "fercompress.stats -> fercompress.measure.session"),
+        ("fercompress/stats/verdict.py", "import fercompress.measure.session", "fercompress.stats.verdict -> fercompress.measure.session"),
         ("fercompress/export/bundle.py", "import fercompress.study", "fercompress.export.bundle -> fercompress.study"),
         ("remote/fercompress_agent/timing.py", "import fercompress.records", "fercompress_agent.timing -> fercompress.records"),
     ],

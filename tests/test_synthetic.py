@@ -1,5 +1,8 @@
 """The rendered faces: deterministic, blind to the class where they must be, and as frequent as the set that they imitate."""
 
+import multiprocessing
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 from fercompress.config import SyntheticData
 from fercompress.data import expressions, synthetic
 from fercompress.data.expressions import CLASSES, COUNTS, TWINS
+from fercompress.errors import TargetError
 
 SMALL = SyntheticData(name="synthetic", train_clips=20, validation_clips=14, test_clips=16, frames=8, size=32)
 LABELS = range(len(CLASSES))
@@ -39,6 +43,22 @@ def test_clips_do_not_depend_on_what_is_rendered_beside_them(clips):
     assert np.array_equal(clips.frames[first_test_clip + 5], synthetic.render(SMALL, 2, subjects[5], 5, labels[5]))
     larger = synthetic.load(SMALL.model_copy(update={"train_clips": 30}))
     assert np.array_equal(larger.frames[30:], clips.frames[20:]), "the other parts are the same, however many clips are trained on"
+
+
+def test_processes_render_the_same_pixels_as_one(clips, monkeypatch):
+    monkeypatch.setattr(synthetic, "CLIPS_PER_PROCESS", 10)
+    monkeypatch.setattr(synthetic.os, "cpu_count", lambda: 3)
+    assert np.array_equal(synthetic.load(SMALL).frames, clips.frames)
+
+
+def test_a_rendering_process_that_ends_early_is_told(monkeypatch):
+    context = multiprocessing.get_context("spawn")
+    monkeypatch.setattr(synthetic, "CLIPS_PER_PROCESS", 10)
+    monkeypatch.setattr(synthetic.os, "cpu_count", lambda: 2)
+    real = type(context).Process
+    monkeypatch.setattr(type(context), "Process", lambda _, **asked: real(**{**asked, "target": os._exit, "args": (9,)}))
+    with pytest.raises(TargetError, match=r"ended early \(exit code 9\); is there memory for 50 clips"):
+        synthetic.load(SMALL)
 
 
 def test_another_seed_gives_other_people_and_another_fingerprint(clips):

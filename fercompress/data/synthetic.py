@@ -7,19 +7,29 @@ else is drawn alike.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
+import math
+import multiprocessing
 import os
-from concurrent.futures import ThreadPoolExecutor
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from fercompress.config import SyntheticData
 from fercompress.data import expressions, face, person
+from fercompress.errors import TargetError
 from fercompress.records import Clips, Fold, Int64, UInt8, digest
+
+Job = tuple[int, int, int, int]  # part, subject, clip, label
 
 RENDERER_VERSION = 1  # raise when the same config would draw other pixels
 PARTS = ("train", "validation", "test")
 INTENSITY = 0.95  # mean share of a prototype's activation: faint enough that no single cue decides
+CLIPS_PER_PROCESS = 100  # the fewest that are worth a process, which takes half a second to start
 _CLIPS_PER_SUBJECT = (3, 6)
 _LABELS, _SUBJECT, _CLIP, _NOISE = range(4)  # streams of randomness
 
@@ -29,7 +39,7 @@ def load(config: SyntheticData) -> Clips:
     labels: list[int] = []
     subjects: list[str] = []
     positions: list[int] = []
-    jobs: list[tuple[int, int, int, int]] = []
+    jobs: list[Job] = []
     for part, count in enumerate(_sizes(config)):
         part_labels, part_subjects = assign(config.seed, part, count)
         for clip, (label, subject) in enumerate(zip(part_labels, part_subjects, strict=True)):
@@ -37,17 +47,10 @@ def load(config: SyntheticData) -> Clips:
             labels.append(label)
             subjects.append(f"{PARTS[part]}-{subject:04d}")
             jobs.append((part, subject, clip, label))
-    frames = np.empty((len(jobs), config.frames, config.size, config.size), np.uint8)
-
-    def one(index: int) -> None:
-        frames[index] = render(config, *jobs[index])
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(one, range(len(jobs))))
     names = tuple(subjects)
     return Clips(
         name=f"synthetic-{config.preset}",
-        frames=frames,
+        frames=rendered(config, jobs),
         labels=np.array(labels, np.int64),
         classes=expressions.CLASSES,
         clip_ids=tuple(f"{subject}-{position}" for subject, position in zip(subjects, positions, strict=True)),
@@ -69,6 +72,53 @@ def fold(config: SyntheticData, clips: Clips) -> Fold:
     """The one fold that `load` laid out; subjects of its parts are disjoint."""
     train, validation, test = np.split(np.arange(len(clips), dtype=np.int64), np.cumsum(_sizes(config))[:2])
     return Fold("subjects", train, validation, test)
+
+
+def rendered(config: SyntheticData, jobs: Sequence[Job]) -> UInt8:
+    """The clips of all jobs, uint8 (N, T, size, size), by as many processes as there are cores: threads would wait for one another's interpreter.
+
+    raises: TargetError where a process ended before its clips were done
+    """
+    shape = (len(jobs), config.frames, config.size, config.size)
+    crew = min(os.cpu_count() or 1, len(jobs) // CLIPS_PER_PROCESS)
+    if crew < 2:
+        frames = np.empty(shape, np.uint8)
+        _render_into(frames, config, jobs, 0, 1)
+        return frames
+    context = multiprocessing.get_context("spawn")
+    memory: Any = context.RawArray(ctypes.c_uint8, math.prod(shape))
+    workers = [context.Process(target=_work, args=(memory, shape, config, jobs, first, crew), daemon=True) for first in range(crew)]
+    try:
+        with _without_interrupts():  # Ctrl-C is this process's to handle, and theirs from their first instruction to the last to ignore
+            for worker in workers:
+                worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        for worker in workers:
+            worker.kill()
+    if ended := [worker.exitcode for worker in workers if worker.exitcode]:
+        raise TargetError(f"drawing the clips ended early (exit code {ended[0]}); is there memory for {len(jobs)} clips?")
+    return np.frombuffer(memory, np.uint8).reshape(shape)
+
+
+def _work(memory: Any, shape: tuple[int, ...], config: SyntheticData, jobs: Sequence[Job], first: int, crew: int) -> None:
+    _render_into(np.frombuffer(memory, np.uint8).reshape(shape), config, jobs, first, crew)
+
+
+def _render_into(frames: UInt8, config: SyntheticData, jobs: Sequence[Job], first: int, crew: int) -> None:
+    for index in range(first, len(jobs), crew):
+        frames[index] = render(config, *jobs[index])
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that are started within never see Ctrl-C: what a process blocks, those that it starts block too."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def render(config: SyntheticData, part: int, subject: int, clip: int, label: int) -> UInt8:

@@ -1,0 +1,141 @@
+"""What a person names on a side of a comparison: a run, a variant of one, a bundle or a baseline file; found on disk, read, checked."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fercompress import config
+from fercompress.data import source
+from fercompress.errors import DataError, InputError, ResultsError
+from fercompress.export import bundle as bundles
+from fercompress.records import Bundle, Clips, Fold
+from fercompress.results.store import FILE, Store
+from fercompress.results.tables import Tables, read_tables
+from fercompress.studyfile import load_study
+
+
+@dataclass(frozen=True)
+class Side:
+    """One variant: its bundles (the timed one first) with seed and fold of each; run: where it was made, None for a bare bundle."""
+
+    name: str
+    bundles: tuple[tuple[Bundle, int, str], ...]
+    run: Run | None = None
+
+    @property
+    def variant(self) -> str:
+        return self.bundles[0][0].variant
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and everything that its journal holds."""
+
+    folder: Path
+    tables: Tables
+
+    @property
+    def variants(self) -> list[str]:
+        return [str(variant["name"]) for variant in self.tables.study["variants"]]
+
+    @property
+    def study(self) -> config.Study:
+        return config.Study.model_validate_json(json.dumps(self.tables.study))
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The clips that both sides are asked about, and the parts that they come in."""
+
+    clips: Clips
+    folds: tuple[Fold, ...]
+
+
+def is_run(path: Path) -> bool:
+    return (path / FILE).is_file()
+
+
+def is_bundle(path: Path) -> bool:
+    return (path / "manifest.json").is_file()
+
+
+def read_run(folder: Path) -> Run:
+    """raises: ResultsError"""
+    with Store.open(folder / FILE, writable=False) as store:
+        return Run(folder, read_tables(store))
+
+
+def find(text: str, option: str) -> list[Side]:
+    """text: RUN (all of its variants), RUN:VARIANT or a bundle's folder. raises: InputError, ResultsError, BundleError"""
+    path = Path(text)
+    if is_bundle(path):
+        return [Side(text, ((bundles.load(path), 0, ""),))]
+    if is_run(path):
+        run = read_run(path)
+        return [_of_run(run, variant, f"{text}:{variant}") for variant in run.variants]
+    folder, colon, variant = text.rpartition(":")
+    if colon and is_run(Path(folder)):
+        run = read_run(Path(folder))
+        if variant not in run.variants:
+            near = difflib.get_close_matches(variant, run.variants, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"{option} {text}: {folder} has no variant {variant!r}{hint} (variants: {', '.join(run.variants)})")
+        return [_of_run(run, variant, text)]
+    raise InputError(
+        f"{option} {text}: neither a run's output folder (with {FILE}), nor RUN:VARIANT, nor a bundle's folder (with manifest.json)"
+        + ("" if path.exists() or colon else ", and there is nothing of that name")
+    )
+
+
+def one(text: str, option: str) -> Side:
+    """As `find`, of exactly one variant. raises: as `find`"""
+    found = find(text, option)
+    if len(found) > 1:
+        raise InputError(f"{option} {text} has several variants: name one, as {text}:VARIANT")
+    return found[0]
+
+
+def _of_run(run: Run, variant: str, name: str) -> Side:
+    stored = sorted((each for each in run.tables.bundles if each.variant == variant), key=lambda each: not each.timed)
+    if not stored:
+        raise ResultsError(f"{name}: no bundle of it is recorded yet; finish the run first: fercompress run")
+    found = []
+    for each in stored:
+        folder = run.folder / "bundles" / f"{variant}-{each.sha256[:12]}"
+        if not is_bundle(folder):
+            raise ResultsError(f"{name}: its bundle is not there any more ({folder}); run the study again")
+        loaded = bundles.load(folder)
+        if loaded.sha256 != each.sha256:
+            raise ResultsError(f"{folder}: is not the bundle that the journal names; run the study again")
+        found.append((loaded, each.seed, each.fold))
+    return Side(name, tuple(found), run)
+
+
+def examination(sides: list[Side], data: str | None, data_root: Path | None, cache: Callable[[], Path]) -> Examination:
+    """The clips to ask about: those of --data (a study or a data set), else those of the run that a side comes from.
+
+    raises: InputError where nothing says which clips, or two runs used different ones; DataError
+    """
+    if data is not None:
+        wanted = source.SOURCES[data].config.model_validate({"name": data}) if data in source.SOURCES else load_study(data).data
+        return _examination(wanted, data_root, cache())
+    runs = {side.run.folder: side.run for side in sides if side.run is not None}
+    if not runs:
+        raise InputError("two bundles do not say which clips to run: give --data STUDY (or the name of a data set)")
+    seen = {run.tables.clips.fingerprint for run in runs.values() if run.tables.clips is not None}
+    if len(seen) > 1:
+        raise InputError(f"{' and '.join(map(str, runs))} were tested on different clips: give --data STUDY to ask both about the same")
+    first = next(iter(runs.values()))
+    found = _examination(first.study.data, data_root, first.folder / "work")
+    if found.clips.fingerprint not in seen:
+        raise DataError(f"{first.folder}: its clips cannot be made again as they were; was the data set on disk changed?")
+    return found
+
+
+def _examination(wanted: config.Data, data_root: Path | None, cache: Path) -> Examination:
+    clips = source.load(wanted, data_root, cache)
+    return Examination(clips, tuple(source.SOURCES[wanted.name].folds(wanted, clips)))
