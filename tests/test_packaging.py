@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ["fercompress", "remote/fercompress_agent", "remote/fercompress_boards", "benchmarks/fercompress_studies", "reports/fercompress_templates"]
+PACKAGES = ["fercompress", "remote/fercompress_agent", "remote/fercompress_boards", "remote/fercompress_convert", "benchmarks/fercompress_studies", "reports/fercompress_templates"]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def wheel_files(tmp_path_factory) -> set[str]:
         return {name for name in archive.namelist() if ".dist-info/" not in name}
 
 
-def test_the_wheel_holds_exactly_the_tracked_files_of_the_five_packages(wheel_files):
+def test_the_wheel_holds_exactly_the_tracked_files_of_the_packages(wheel_files):
     tracked = subprocess.run(["git", "ls-files", "--cached", "--", *PACKAGES], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
     expected = {
         name if package == "fercompress" else name.split("/", 1)[1] for package in PACKAGES for name in tracked if name.startswith(package + "/")
@@ -33,6 +33,7 @@ def test_the_wheel_holds_exactly_the_tracked_files_of_the_five_packages(wheel_fi
     [
         "fercompress_agent/__main__.py",
         "fercompress_boards/localhost.toml",
+        "fercompress_convert/convert.py",
         "fercompress_studies/default.toml",
         "fercompress_studies/gfe.toml",
         "fercompress_templates/index.html",
