@@ -8,10 +8,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TO_SURVIVE = (
-    "link cut in an upload", "link cut in a run", "link cut in a download", "sshd killed", "host process killed", "black hole", "1 MB/s", "rebooted in mid-block",
-    "agent hung", "out of memory", "disk full", "read-only workspace", "no python3", "banner", "not UTF-8", "100 MB of output", "clock jump", "second host",
-    "host key changed", "wrong key", "corrupted on the board", "truncated or forged", "extra keys", "huge numbers", "wrong sha256", "path traversal",
-    "bundle without one of its files",
+    "link cut in an upload", "link cut in a run", "link cut in a download", "sshd killed", "host process killed", "black hole", "1 MB/s",
+    "rebooted in mid-block", "agent hung", "out of memory", "disk full", "read-only workspace", "no python3", "banner", "not UTF-8",
+    "100 MB of output", "clock jump", "second host", "host key changed", "wrong key", "corrupted on the board", "truncated or forged",
+    "extra keys", "huge numbers", "wrong sha256", "path traversal", "bundle without one of its files",
 )  # fmt: skip
 
 

@@ -26,9 +26,9 @@ from fercompress.records import REBOOTED, Pass, Status
 
 CLIPS = tiny_bundle.clips()
 ROWS = np.array([1, 3, 5], np.int64)
-# Without a model: what breaks here are processes, files and answers, and a runtime only takes a second to import. Beside each other, two blocks
+# Without a model, and by a Python that has no runtime to look for: what breaks here are processes, files and answers. Beside each other, two blocks
 # would meet one fault.
-BOARD = load_board("localhost").model_copy(update={"accuracy_processes": 1, "engines": ("null",)})
+BOARD = tiny_bundle.modelless(load_board("localhost")).model_copy(update={"accuracy_processes": 1})
 QUICK = Measure(rounds=1, block_clips=4, block_s=0.001, warmup_clips=0, passes=("accuracy", "latency"))
 
 

@@ -53,7 +53,7 @@ def test_a_session_over_ssh_gives_the_local_rows_and_the_same_logits(lab, tmp_pa
 
 def test_a_run_that_is_over_leaves_nothing_there_unless_it_is_kept_and_a_resumed_one_sends_nothing_twice(lab, tmp_path):
     bundles = {"a": [MeasuredBundle(tiny_bundle.write(tmp_path / "a", "a", engine="null"), 0, "f0", ROWS)]}
-    board = load_board("localhost").model_copy(update={"engines": ("null",)})  # no model: what is watched are files
+    board = tiny_bundle.modelless(load_board("localhost"))  # what is watched are files
     settings = SETTINGS.model_copy(update={"passes": ("accuracy", "latency")})
     blocks, asked = [], []
 
