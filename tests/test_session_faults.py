@@ -23,6 +23,8 @@ from fercompress.measure.board import load_board
 from fercompress.measure.channel import LocalChannel
 from fercompress.measure.session import MeasuredBundle, clock_offset, measure
 from fercompress.records import REBOOTED, Pass, Status
+from fercompress.results import tables
+from fercompress.results.store import Store
 
 CLIPS = tiny_bundle.clips()
 ROWS = np.array([1, 3, 5], np.int64)
@@ -194,6 +196,18 @@ def test_a_board_whose_clock_is_a_number_without_end_does_not_break_the_session(
     keys = run(QUICK.model_copy(update={"passes": ("accuracy",)}))
     assert run.finished == dict.fromkeys(keys, 1)
     assert "wall_clock_offset_s" not in run.blocks[0].facts
+
+
+def test_facts_of_the_wrong_kind_break_no_table(tmp_path):
+    told = forged_facts(power_source="hwmon", host_busiest_percent_during="much", clocks_start="x", cooling_start=3)
+    run = Run(tmp_path, Faulty(tmp_path / "target", latency=[told] * 2), variants=("a",), board=BOARD.model_copy(update={"kind": "ssh"}))
+    run(QUICK.model_copy(update={"passes": ("latency",)}))
+    with Store.open(tmp_path / "results.sqlite") as store:
+        for block in run.blocks:
+            store.record(block)
+        lines = [dict(zip(tables._BLOCKS, tables._block_line(entry), strict=True)) for entry in store.entries()]
+    assert [line["power_source"] for line in lines] == ["", ""]
+    assert all(np.isnan(line["host_busy_share"]) for line in lines)
 
 
 def test_an_agent_that_hangs_is_ended_at_its_deadline_and_the_block_redone(tmp_path):

@@ -1,6 +1,7 @@
 """The SSH channel against a real sshd: the three verbs, logging in, names and arguments that would hurt a shell."""
 
 import ast
+import getpass
 import hashlib
 import logging
 import socket
@@ -14,9 +15,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from sshlab import Proxy, Sshd, eventually, free_port, isolated, write_key
 
-from fercompress.errors import AgentError, DiskFullError, TargetError, TargetTimeoutError
+from fercompress.errors import AgentError, DiskFullError, InputError, TargetError, TargetTimeoutError
 from fercompress.measure import link, ssh
 from fercompress.measure.channel import Channel
+from fercompress.measure.hostkeys import Pinned
 from fercompress.measure.ssh import Address, UnreachableError, host_key
 from fercompress.measure.sshchannel import SshChannel
 
@@ -417,6 +419,63 @@ def relay(folder: Path) -> Path:
         "        far.sendall(data) if ready == 0 else os.write(1, data)\n"
     )
     return script
+
+
+@pytest.mark.parametrize("hop", ["{user}@127.0.0.1:{port}", "[127.0.0.1]:{port}", "ssh://{user}@127.0.0.1:{port}"])
+def test_a_jump_host_is_read_in_every_form_that_ssh_knows(lab, tmp_path, monkeypatch, hop):
+    with isolated(monkeypatch, tmp_path) as home:
+        lab.known_hosts.rename(home / "known")
+        (home / ".ssh" / "config").write_text(
+            f"Host *\n  IdentityFile {lab.folder}/user_key\n  UserKnownHostsFile {home}/known\n"
+            f"Host board\n  HostName 127.0.0.1\n  Port {lab.port}\n  ProxyJump {hop.format(user=getpass.getuser(), port=lab.port)}\n"
+        )
+        with SshChannel(Address("board", python=sys.executable, workspace="work")) as channel:
+            assert channel.run(["echo", "there"], 20).stdout == b"there\n"
+
+
+def test_a_config_that_includes_others_is_read_whole(lab, tmp_path, monkeypatch):
+    with isolated(monkeypatch, tmp_path) as home:
+        lab.known_hosts.rename(home / "known")
+        (home / ".ssh" / "conf.d").mkdir()
+        (home / ".ssh" / "conf.d" / "boards").write_text(f"Host board\n  HostName 127.0.0.1\n  Port {lab.port}\nHost other\n  Port 1\n")
+        # What follows the include belongs to the block around it, not to the included file's last one.
+        (home / ".ssh" / "config").write_text(
+            f"Host b*\n  Include conf.d/*\n  IdentityFile {lab.folder}/user_key\nHost *\n  UserKnownHostsFile={home}/known\n"
+        )
+        with SshChannel(Address("board", python=sys.executable, workspace="work")) as channel:
+            assert channel.run(["echo", "there"], 20).stdout == b"there\n"
+
+
+@pytest.mark.parametrize("line", [b"other ssh-ed25519 AAAAnot*base64\n", b"\xff\xfe host\n"])
+def test_a_damaged_line_of_known_hosts_hides_no_other(lab, line):
+    lab.known_hosts.write_bytes(line + lab.known_hosts.read_bytes())
+    with SshChannel(lab.address()) as channel:
+        channel.greet()
+
+
+def test_of_two_keys_the_one_that_was_pinned_first_counts(lab, tmp_path):
+    """The pinned file is read before the user's own, which may be older."""
+    (tmp_path / "later").write_text(f"[127.0.0.1]:{lab.port} {write_key(tmp_path / 'old')}\n")
+    known = ssh.known_keys([lab.known_hosts, tmp_path / "later"])
+    (key,) = known[f"[127.0.0.1]:{lab.port}"].values()
+    assert ssh.fingerprint(key) == lab.fingerprint()
+
+
+def test_a_damaged_pinned_file_is_named_when_it_is_written(lab):
+    lab.known_hosts.write_text("other ssh-ed25519 AAAAnot*base64\n")
+    with pytest.raises(InputError, match="known_hosts: cannot be read"):
+        Pinned(lab.address())
+
+
+def test_an_ssh_agent_that_never_answers_holds_nobody_up(lab, tmp_path, monkeypatch):
+    monkeypatch.setattr(ssh, "AGENT_S", 0.2)
+    write_key(tmp_path / "wrong")
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(tmp_path / "agent"))
+        agent.listen()
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+        with SshChannel(lab.address(key=tmp_path / "wrong")) as channel, pytest.raises(TargetError, match="no key is accepted"):
+            channel.greet()
 
 
 @pytest.mark.parametrize("way", ["alone", "ProxyCommand", "ProxyJump"])

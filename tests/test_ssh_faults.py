@@ -10,12 +10,13 @@ import threading
 import time
 from pathlib import Path
 
+import paramiko
 import psutil
 import pytest
 from sshlab import Proxy, Sshd, eventually, write_key
 
 from fercompress.errors import AgentError, DiskFullError, TargetBusyError, TargetError, TargetRebootedError, TargetTimeoutError
-from fercompress.measure import ssh
+from fercompress.measure import link, ssh, sshchannel
 from fercompress.measure.sshchannel import SshChannel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,6 +162,41 @@ def test_sshd_that_hangs_is_left_for_a_new_connection(lab):
         assert eventually(lambda: channel.reconnects >= 1)
         go(lab)
         assert running.result().stdout == b"x\n"
+
+
+def test_sshd_that_hangs_before_it_starts_the_agent_is_given_up(lab, monkeypatch):
+    """paramiko waits for the answer to `exec` without a deadline."""
+    monkeypatch.setattr(link, "START_S", 1.0)
+    send = paramiko.Channel.exec_command
+
+    def stopped(channel, command):
+        lab.signal_sessions(signal.SIGSTOP)
+        send(channel, command)
+
+    monkeypatch.setattr(paramiko.Channel, "exec_command", stopped)
+    with SshChannel(lab.address()) as channel, pytest.raises(TargetError, match="ended while the agent started"):
+        channel.greet()
+
+
+def test_a_link_that_comes_about_while_the_channel_is_closed_is_closed_too(lab, proxy, monkeypatch):
+    monkeypatch.setattr(sshchannel, "CLOSE_S", 0.2)
+    channel, errors = SshChannel(lab.address(proxy.port)), []
+    proxy.hole = True
+
+    def greet() -> None:
+        try:
+            channel.greet()
+        except TargetError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=greet)
+    thread.start()
+    assert eventually(lambda: proxy.connections == 1)
+    channel.close()
+    proxy.hole = False
+    thread.join(30)
+    assert len(errors) == 1
+    assert eventually(lambda: not lab.sessions())  # a porter that stays would keep the target from others
 
 
 def test_black_hole_is_noticed_and_outlived(lab, proxy, monkeypatch):

@@ -149,12 +149,12 @@ def _refused(word: str) -> Any:
 
 def _finite(digits: str) -> float:
     """1e999 is JSON, and infinite."""
-    return float(digits) if math.isfinite(float(digits)) else _refused(digits[:20])  # type: ignore[no-any-return]
+    return float(digits) if math.isfinite(float(digits)) else _refused(digits[:20])
 
 
 def _bounded(digits: str) -> int:
     """Python reads a number of a thousand digits, which no float holds: whoever adds a time to it would break."""
-    return int(digits) if len(digits) <= INTEGER_DIGITS else _refused(digits[:20])  # type: ignore[no-any-return]
+    return int(digits) if len(digits) <= INTEGER_DIGITS else _refused(digits[:20])
 
 
 def _unusable(detail: str) -> AgentError:

@@ -154,7 +154,9 @@ def known_keys(paths: Iterable[Path]) -> paramiko.HostKeys:
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 with contextlib.suppress(InvalidHostKey, paramiko.SSHException):
                     entry = HostKeyEntry.from_line(line.strip()) if line.strip()[:1] not in ("", "#") else None
-                    for name in entry.hostnames or () if entry and entry.key else ():
+                    if entry is None or entry.key is None:
+                        continue
+                    for name in entry.hostnames or ():
                         if (name, entry.key.get_name()) not in seen:
                             seen.add((name, entry.key.get_name()))
                             found.add(name, entry.key.get_name(), entry.key)

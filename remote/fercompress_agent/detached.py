@@ -69,8 +69,8 @@ class Job:
             state = "running"
         elif "exit" in end:
             state = "ended"
-        elif not started:
-            state = "unknown"
+        elif not started:  # one that cannot be read was written just before a power cut: a file is renamed before the disk holds its content
+            state = "rebooted" if os.path.exists(self.path("started.json")) else "unknown"
         else:
             state = "lost" if started.get("boot_id") == boot_id() else "rebooted"
         return dict(end, state=state, boot_id=started.get("boot_id", ""))

@@ -59,6 +59,19 @@ class Detached(unittest.TestCase):
         except OSError:
             return ""
 
+    def test_half_of_a_file_that_a_power_cut_left_is_a_reboot(self):
+        self.start("import time; time.sleep(300)")
+        self.job.forget()
+        os.makedirs(self.job.folder)
+        for name in ("alive", "started.json"):  # as ext4 leaves them: there, and empty
+            open(self.job.path(name), "w").close()
+        self.boot("second")
+        self.start("print(1)")
+        self.assertEqual(self.job.status()["state"], "rebooted")
+        self.job.forget()
+        self.start("print(1)")
+        self.assertEqual(self.over()["exit"], 0)
+
     def test_a_job_that_was_never_started_is_unknown(self):
         self.assertEqual(self.job.status()["state"], "unknown")
 
