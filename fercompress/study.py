@@ -58,7 +58,7 @@ def run(request: Request, tell: Reporter) -> dict[str, Any]:
     """Everything; returns the content of summary.json."""
     with _prepared(request, tell) as prepared, Store.open(prepared.workspace.results) as store:
         measure_all(request, prepared, store, tell)
-        return _report(store, request.out, tell)
+        return finish(store, request.out, tell)
 
 
 def measure_only(request: Request, tell: Reporter) -> dict[str, Any]:
@@ -229,7 +229,7 @@ def measure_all(request: Request, prepared: Prepared, store: Store, tell: Report
             several[name].append(MeasuredBundle(made.bundle, seed, fold.name, fold.test))
     keys: list[BlockKey] = []
     for target in targets:
-        keys += _measure_on(target, study, several, prepared, store, tell)
+        keys += measure_on(target, study, several, prepared.workspace, prepared.clips, store, tell)
     store.record_plan(keys)
 
 
@@ -239,16 +239,23 @@ def _training(name: str, made: Made) -> Training:
     )  # fmt: skip
 
 
-def _measure_on(
-    target: Board, study: config.Study, several: dict[str, list[MeasuredBundle]], prepared: Prepared, store: Store, tell: Reporter
+def measure_on(
+    target: Board,
+    study: config.Study,
+    several: dict[str, list[MeasuredBundle]],
+    workspace: Workspace,
+    clips: Clips,
+    store: Store,
+    tell: Reporter,
 ) -> tuple[BlockKey, ...]:
-    folder = prepared.workspace.root / "work" / f"target-{target.name}"
+    """Run every block on one target that the journal does not hold yet."""
+    folder = workspace.root / "work" / f"target-{target.name}"
     if "power" in study.measure.passes:
         tell.note(f"{target.name}: {power.announcement(target.power, len(several))}")
-    channel = board.connect(target, folder / "target", run_id := _run_id(prepared.workspace))
+    channel = board.connect(target, folder / "target", run_id := _run_id(workspace))
     with tell.stage(f"measure on {target.name}") as bar, contextlib.closing(channel):
         return session.measure(
-            several, prepared.clips, study.measure, target, channel, folder / "host",
+            several, clips, study.measure, target, channel, folder / "host",
             done=store.done(), record=lambda block: void(store.record(block)),
             progress=lambda now: bar.done(now.done, now.total, f"{now.pass_} {now.variant}"),
             baseline=study.baseline, run_id=run_id, tried=store.tried(),
@@ -269,7 +276,8 @@ def void(_: object) -> None:
     """Drop a value where none is wanted."""
 
 
-def _report(store: Store, out: Path, tell: Reporter) -> dict[str, Any]:
+def finish(store: Store, out: Path, tell: Reporter) -> dict[str, Any]:
+    """Summary, report and seal; returns the content of summary.json."""
     with tell.stage("report"):
         summary = write_summary(store, out)
         pages = render(report_input(read_tables(store), summary), out)
