@@ -196,7 +196,7 @@ def _of_file(path: Path, shape: tuple[int, int, int], classes: tuple[str, ...]) 
     if frames is None or frames.dtype != np.uint8 or frames.shape[1:] != shape or not len(frames):
         found = "no frames" if frames is None else f"{frames.dtype} {frames.shape}"
         raise DataError(f"--inputs {path}: needs frames, uint8 (N, {', '.join(map(str, shape))}), grey; it has {found}")
-    fingerprint = hashlib.sha256(np.ascontiguousarray(frames)).hexdigest()
+    fingerprint = hashlib.sha256(frames.tobytes()).hexdigest()
     labels = arrays.get("labels")
     if labels is None:
         return _unlabelled(path.stem, frames, np.zeros(len(frames), np.int64), classes, fingerprint, simulated=False), False

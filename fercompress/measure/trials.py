@@ -145,7 +145,7 @@ def answered(cell: Cell, answer: Answer, logits: Float32 | None, facts: Mapping[
             return replace(plain, status=status, reason=answer.reason, memory_bytes=answer.memory_bytes)
         if cell.key.pass_ is Pass.ACCURACY:
             return replace(plain, status=Status.OK, reason="", logits=logits, clip_index=cell.measured.clip_index)
-        check_times(answer, manifest["frames"], cell.job["block_clips"])
+        check_times(answer, manifest.get("calls", manifest["frames"]), cell.job["block_clips"])
         return replace(
             plain, status=Status.OK, reason="", extractor_ns=tuple(answer.extractor_ns), predictor_ns=tuple(answer.predictor_ns),
             clip_ns=tuple(answer.clip_ns), frame_ns=tuple(answer.frame_ns),
