@@ -158,7 +158,7 @@ def compress(
 
 
 @app.command()
-@_study
+@click.argument("names", metavar="[STUDY | BUNDLE...]", nargs=-1)
 @_data_root
 @_out
 @_only
@@ -166,9 +166,13 @@ def compress(
 @_seeds
 @_set
 @_keep
+@click.option(
+    "--inputs", metavar="FILE", default="synthetic", help="Of bundles: .npz with frames (N, T, H, W) and perhaps labels.  [default: synthetic]"
+)
+@click.option("--data", metavar="NAME", help="Of bundles: measure accuracy on the test clips of this data set or study, at the bundle's size.")
 @_json
 def measure(
-    name: str,
+    names: tuple[str, ...],
     data_root: Path | None,
     out: Path | None,
     only: tuple[str, ...],
@@ -176,10 +180,33 @@ def measure(
     seeds: int | None,
     wishes: tuple[str, ...],
     keep: bool,
+    inputs: str,
+    data: str | None,
     as_json: bool,
 ) -> None:
-    """Everything but the report page: measure what is not measured yet."""
-    request = _request(name, data_root, out, only, target, seeds, wishes, keep)
+    """Everything but the report page: measure what is not measured yet. Of folders that are bundles: measure these, nothing is trained.
+
+    The first bundle is the baseline; without labels, accuracy is left out. --set measure.rounds=2 and the like hold for bundles too.
+    """
+    folders = tuple(Path(name) for name in names if (Path(name) / "manifest.json").is_file())
+    if folders:
+        if len(folders) < len(names):
+            raise InputError(f"{next(name for name in names if Path(name) not in folders)} is no bundle: give bundles alone, or one study")
+        if only or seeds is not None:
+            raise InputError("--only and --seeds are a study's: bundles are measured as they are given")
+        from fercompress import bundlerun
+
+        place = out or Path("reports") / folders[0].resolve().name
+        request_ = bundlerun.BundleRequest(folders, place, target, wishes, inputs, data, data_root, keep)
+        with _progress() as tell:
+            summary = bundlerun.run(request_, tell)
+        _print_summary(summary, place, as_json)
+        return
+    if len(names) > 1 or inputs != "synthetic" or data is not None:
+        raise InputError(
+            "more than one name, --inputs and --data are for bundles: folders with a manifest.json, as `fercompress bundle import` makes them"
+        )
+    request = _request(names[0] if names else "default", data_root, out, only, target, seeds, wishes, keep)
     from fercompress import study
 
     with _progress() as tell:

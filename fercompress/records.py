@@ -77,7 +77,7 @@ class Clips:
 class Fold:
     """One way to cut clips into three parts that share no clip: int64 index arrays into a `Clips`.
 
-    The test part chooses nothing: early stopping and every selection use `validation`.
+    The test part chooses nothing: early stopping and every selection use `validation`. Where nothing is trained, there are test clips alone.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Fold:
 
     def __post_init__(self) -> None:
         parts = [set(map(int, part)) for part in (self.train, self.validation, self.test)]
-        if not all(parts):
+        if not parts[2] or bool(parts[0]) != bool(parts[1]):
             raise ValueError(f"fold {self.name!r} has an empty part")
         if sum(map(len, parts)) != len(set.union(*parts)):
             raise ValueError(f"fold {self.name!r} has a clip in two parts")

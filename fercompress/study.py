@@ -59,7 +59,7 @@ def run(request: Request, tell: Reporter) -> dict[str, Any]:
     """Everything; returns the content of summary.json."""
     with _prepared(request, tell) as prepared, Store.open(prepared.workspace.results) as store:
         measure_all(request, prepared, store, tell)
-        return _report(store, request.out, tell)
+        return finish(store, request.out, tell)
 
 
 def measure_only(request: Request, tell: Reporter) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def measure_all(request: Request, prepared: Prepared, store: Store, tell: Report
             several[name].append(MeasuredBundle(made.bundle, seed, fold.name, fold.test))
     keys: list[BlockKey] = []
     for target in targets:
-        keys += _measure_on(target, study, several, prepared, store, tell, request.keep)
+        keys += measure_on(target, study, several, prepared.workspace, prepared.clips, store, tell, keep=request.keep)
     store.record_plan(keys)
 
 
@@ -241,17 +241,21 @@ def _training(name: str, made: Made) -> Training:
     )  # fmt: skip
 
 
-def _measure_on(
-    target: Board, study: config.Study, several: dict[str, list[MeasuredBundle]], prepared: Prepared, store: Store, tell: Reporter, keep: bool
-) -> tuple[BlockKey, ...]:
-    """keep: on a board, leave there what the run brought; a local target's files are the run folder's own"""
-    folder = prepared.workspace.root / "work" / f"target-{target.name}"
+def measure_on(
+    target: Board, study: config.Study, several: dict[str, list[MeasuredBundle]], workspace: Workspace, clips: Clips, store: Store, tell: Reporter,
+    *, keep: bool,
+) -> tuple[BlockKey, ...]:  # fmt: skip
+    """Run every block on one target that the journal does not hold yet.
+
+    keep: on a board, leave there what the run brought; a local target's files are the run folder's own
+    """
+    folder = workspace.root / "work" / f"target-{target.name}"
     if "power" in study.measure.passes:
         tell.note(f"{target.name}: {power.announcement(target.power, len(several))}")
-    channel = board.connect(target, folder / "target", run_id := _run_id(prepared.workspace))
+    channel = board.connect(target, folder / "target", run_id := _run_id(workspace))
     with tell.stage(f"measure on {target.name}") as bar, contextlib.closing(channel):
         return session.measure(
-            several, prepared.clips, study.measure, target, channel, folder / "host",
+            several, clips, study.measure, target, channel, folder / "host",
             done=store.done(), record=lambda block: void(store.record(block)),
             progress=lambda now: bar.done(now.done, now.total, f"{now.pass_} {now.variant}"),
             baseline=study.baseline, run_id=run_id, tried=store.tried(), keep=keep or target.kind != "ssh",
@@ -272,7 +276,8 @@ def void(_: object) -> None:
     """Drop a value where none is wanted."""
 
 
-def _report(store: Store, out: Path, tell: Reporter) -> dict[str, Any]:
+def finish(store: Store, out: Path, tell: Reporter) -> dict[str, Any]:
+    """Summary, report and seal; returns the content of summary.json."""
     with tell.stage("report"):
         summary = write_summary(store, out)
         pages = render(report_input(read_tables(store), summary), out)
@@ -287,9 +292,14 @@ def _seal(out: Path, pages: list[Path], tell: Reporter) -> None:
 
 def report_input(found: Tables, summary: dict[str, Any]) -> ReportInput:
     """The journal's tables in the form that the report takes."""
+    one_file = [stored.variant for stored in found.bundles if stored.manifest.get("one_file")]
+    timings = found.timings
+    if one_file:  # what stands there for its stages is the loop's own time
+        stages = timings[["extractor_ns", "predictor_ns"]].mask(timings["variant"].isin(one_file))
+        timings = timings.assign(extractor_ns=stages["extractor_ns"], predictor_ns=stages["predictor_ns"])
     return ReportInput.from_summary(
         summary,
-        timings=found.timings,
+        timings=timings,
         predictions=found.predictions,
         manifests={stored.variant: stored.manifest for stored in reversed(found.bundles) if stored.timed},
         host={target: {key: facts[key] for key in _HOST_FACTS if facts.get(key) is not None} for target, facts in found.facts.items()},

@@ -189,7 +189,22 @@ def test_data_show_draws_a_picture(folder):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["run"], ["train"], ["compress"], ["measure"], ["report"], ["init"], ["data"], ["data", "check"], ["data", "show"]]
+    "command",
+    [
+        [],
+        ["run"],
+        ["train"],
+        ["compress"],
+        ["measure"],
+        ["report"],
+        ["init"],
+        ["verify"],
+        ["bundle"],
+        ["bundle", "import"],
+        ["data"],
+        ["data", "check"],
+        ["data", "show"],
+    ],
 )
 def test_every_command_explains_itself(command):
     result = CliRunner().invoke(cli.app, [*command, "--help"])

@@ -291,7 +291,7 @@ def _random(layout: str, places: Mapping[str, int], dtype: str) -> Any:
 def _written(
     root: Path, wishes: Wishes, files: Mapping[str, File], parts: Mapping[str, Any], places: Mapping[str, int], logits: Any, *, one_file: bool
 ) -> Bundle:
-    last = next(reversed(files.values()))
+    last = list(files.values())[-1]
     if not np.issubdtype(logits.dtype, np.floating):
         raise BundleError(
             f"{last.path}: {last.output} is {logits.dtype}: it gives labels, and one number per class is needed; export it without ArgMax"
@@ -315,7 +315,8 @@ def _written(
         "graph_key": digest(ENGINE, [onnx_file.graph_sha256(file.model) for file in files.values()]),
         "recipe": [], "way": f"imported: {', '.join(file.path.name for file in files.values())}",
         "files": {name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)} for name, content in contents.items()},
-        "preprocess": asdict(preprocess), "frames": places["T"], "size_px": places["H"], "classes": list(labels),
+        "preprocess": asdict(preprocess), "frames": places["T"], "calls": 1 if "T" in parts["extractor"]["input"]["layout"] else places["T"],
+        "size_px": places["H"], "classes": list(labels),
         "size": asdict(_size(files, contents, one_file)), "layers": [], "checks": {},
         "opset": max(entry.version for file in files.values() for entry in file.model.opset_import if entry.domain in ("", "ai.onnx")),
         "made_with": {"onnxruntime": onnxruntime.__version__, **{f"{name} by": file.model.producer_name or "?" for name, file in files.items()}},
@@ -342,7 +343,7 @@ def _size(files: Mapping[str, File], contents: Mapping[str, bytes], one_file: bo
         for name, file in files.items()
     }
     first = 0 if one_file else len(contents["extractor.onnx"]) + sum(map(len, files["extractor.onnx"].extra.values()))
-    lstm = onnx_file.lstm_numbers(next(reversed(files.values())).model)
+    lstm = onnx_file.lstm_numbers(list(files.values())[-1].model)
     whole = sum(map(len, contents.values()))
     return Size(0, 0, lstm, 0, numbers.get("extractor.onnx", 0), sum(numbers.values()), 0, first, whole - first)
 

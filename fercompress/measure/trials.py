@@ -148,7 +148,7 @@ def answered(cell: Cell, answer: Answer, logits: Float32 | None, facts: Mapping[
             return replace(plain, status=status, reason=answer.reason, memory_bytes=answer.memory_bytes)
         if cell.key.pass_ is Pass.ACCURACY:
             return replace(plain, status=Status.OK, reason="", logits=logits, clip_index=cell.measured.clip_index)
-        check_times(answer, manifest["frames"], cell.job["block_clips"])
+        check_times(answer, manifest.get("calls", manifest["frames"]), cell.job["block_clips"])
         check_stream(answer, manifest["frames"], cell.job.get("stream_clips", 0))
         streams = {"stream_ns": answer.stream_ns} if answer.stream_ns else {}
         return replace(

@@ -118,6 +118,7 @@ def latencies(given: ReportInput, target: str, stage: str, suffix: str = "") -> 
     """How long the timed clips took in one stage: "extractor", "predictor" or "clip"."""
     column = f"{stage}_ns"
     frame = given.timings[given.timings["target"] == target]
+    frame = frame[frame[column].notna()]  # a model in one file has no stages
     names = [row["variant"] for row in given.on(target) if (frame["variant"] == row["variant"]).any()]
     if not names:
         return None

@@ -60,7 +60,7 @@ def speedup(given: ReportInput, target: str, old: str, new: str, stage: str) -> 
 def latency_interval(given: ReportInput, target: str, variant: str, stage: str) -> tuple[float, float] | None:
     """95 % interval of a variant's latency over rounds, in nanoseconds; None below six rounds."""
     logs = given.round_logs.get((target, variant))
-    return None if logs is None or logs.empty else _exp(stats.signed_rank_interval(logs[stage].to_numpy(dtype=np.float64)))
+    return None if logs is None or logs.empty else _exp(stats.signed_rank_interval(logs[stage].dropna().to_numpy(dtype=np.float64)))
 
 
 def _exp(bounds: tuple[float, float] | None) -> tuple[float, float] | None:

@@ -25,7 +25,8 @@ class ReportInput:
 
     created_utc: ISO 8601, as in summary.json
     rows: the rows of summary.json, one per variant and target; a null has its reason in row["reasons"][column]
-    timings: one line per timed clip of the latency pass, columns TIMINGS (others are ignored), in nanoseconds
+    timings: one line per timed clip of the latency pass, columns TIMINGS (others are ignored), in nanoseconds; NaN for the stages of a
+        model in one file
     predictions: one line per test clip, seed, fold and target of the accuracy pass, columns PREDICTIONS;
         label and predicted are indices into data["classes"], predicted is -1 where there was no answer;
         columns logit_0, logit_1, ..., where there are any, are compared between variants

@@ -43,6 +43,11 @@ def size(row: Row) -> None:
         mine.stored_bytes,
         f"no bundle of the baseline {row.baseline} was exported",
     )
+    if bundle.manifest.get("foreign"):
+        unknown = ("params_dense", "params_lstm_dense", "params_tt_dense", "ratio_tt_params", "ratio_lstm_params", "ratio_model_params")
+        row.lack("an imported model: its dense twin is not known", *unknown)
+    if bundle.manifest.get("one_file"):
+        row.lack("n/a: one file for both stages", "bytes_extractor", "bytes_predictor", "params_extractor")
 
 
 def _ratio(row: Row, column: str, large: int, small: int, reason: str) -> None:

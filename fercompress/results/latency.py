@@ -15,6 +15,7 @@ from fercompress.stats.doubts import DRIFT, NOISY
 
 BLOCKS_PER_ROUND = 2  # a round is an order of all variants and its mirror
 BUSY_SHARE = 0.10  # of one core, used by another process during a block
+ONE_FILE = "n/a: one file for both stages, here or in the baseline"
 BUSY_BLOCKS = 0.10  # share of the blocks that this may happen to: on no machine does it never happen
 
 
@@ -30,7 +31,8 @@ def latency(row: Row) -> None:
         for stage in STAGES:
             row.lack(row.reasons[centres[0]], f"speedup_{stage}", f"speedup_{stage}_ci95")
         return
-    for stage, column in zip(STAGES, centres, strict=True):
+    for stage in _stages(row):
+        column = f"latency_{stage}_p50_ns"
         if len(mine) < stats.FLOORS[0.5]:
             row.lack(_too_few(len(mine), 0.5), column)
         else:
@@ -44,6 +46,14 @@ def latency(row: Row) -> None:
         row.put(latency_clip_p90_ns=round(p90))
     _spread(row, blocks)
     _speedups(row)
+    one_file = [stage for stage in STAGES if stage not in _stages(row)]
+    row.lack(ONE_FILE, *(column for stage in one_file for column in (f"latency_{stage}_p50_ns", f"speedup_{stage}", f"speedup_{stage}_ci95")))
+
+
+def _stages(row: Row) -> tuple[str, ...]:
+    """Those that the variant's files tell apart, and its baseline's."""
+    bundles = [row.tables.bundle(name) for name in (row.variant, row.baseline)]
+    return ("clip",) if any(each is not None and each.manifest.get("one_file") for each in bundles) else STAGES
 
 
 def _stream(row: Row, blocks: pd.DataFrame) -> None:
@@ -62,12 +72,12 @@ def _too_few(n: int, q: float) -> str:
 
 
 def _spread(row: Row, blocks: pd.DataFrame) -> None:
-    variations = [stats.coefficient_of_variation(blocks[f"{stage}_p50_ns"].to_numpy()) for stage in STAGES]
+    variations = [stats.coefficient_of_variation(blocks[f"{stage}_p50_ns"].to_numpy()) for stage in _stages(row)]
     if variations[-1] is None:
         row.lack("one block: no variation between blocks is known", "latency_clip_cv")
     else:
         row.put(latency_clip_cv=variations[-1])
-    drifts = [stats.drift(np.exp(_rounds(blocks, stage).to_numpy())) for stage in STAGES]
+    drifts = [stats.drift(np.exp(_rounds(blocks, stage).to_numpy())) for stage in _stages(row)]
     if any(variation is not None and variation >= NOISY for variation in variations):
         row.doubts.add(Doubt.NOISY)
     if any(drift is not None and abs(drift) >= DRIFT for drift in drifts):
@@ -88,7 +98,7 @@ def _rounds(blocks: pd.DataFrame, stage: str) -> pd.Series[float]:
 
 def _speedups(row: Row) -> None:
     mine, theirs = row.finished(Pass.LATENCY), row.finished(Pass.LATENCY, row.baseline)
-    for stage in STAGES:
+    for stage in _stages(row):
         column, interval = f"speedup_{stage}", f"speedup_{stage}_ci95"
         values: stats.Floats = np.asarray((_rounds(theirs, stage) - _rounds(mine, stage)).dropna(), np.float64)
         row.put(rounds=len(values))

@@ -155,7 +155,7 @@ def power(job, interpreter_bytes):
             _check_logits([engine.numbers(logits)], bundle)
 
         check(run_clip(0))
-        return run_clip, check, len(prepared[0])
+        return run_clip, check, bundle.manifest["frames"] if bundle.manifest.get("foreign") else len(prepared[0])
 
     result = power_pass.run(job, ready)
     if versions:
