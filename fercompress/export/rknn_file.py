@@ -1,8 +1,9 @@
 """An extractor's `.rknn` file: an ONNX graph and calibration clips in, the file or the reason why there is none out.
 
-The conversion runs in a Python of its own that has rknn-toolkit 1.7 (`fercompress_convert`, a stand-alone script); here is what it is fed with and what becomes of
-its answer. Plain frames go in as the pixels they are (uint8, a quarter of the bytes over the NPU's link), mean and std being the toolkit's to apply. Difference
-frames have a second channel that no pixel format holds: they go in as float32, preprocessed (mean 0, std 1 in the toolkit's terms).
+The conversion runs in a Python of its own that has rknn-toolkit 1.7 (`fercompress_convert`, a stand-alone script); here is what it is fed with and
+what becomes of its answer. Plain frames go in as the pixels they are (uint8, a quarter of the bytes over the NPU's link), mean and std being the
+toolkit's to apply. Difference frames have a second channel that no pixel format holds: they go in as float32, preprocessed (mean 0, std 1 in the
+toolkit's terms).
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ def _drop_identities(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorPr
             names[node.output[0]] = node.input[0]
         else:
             kept.append(node)
-    copies = []
+    copies: list[onnx.TensorProto] = []
     for node in kept:
         for place, name in enumerate(node.input):
             if name in weights and name in names.values() and place:
@@ -171,7 +172,7 @@ def _calibration(clips: UInt8, preprocess: Preprocess, samples: int, folder: Pat
     count = clips.shape[0] * clips.shape[1]
     for stale in folder.glob("frame-*.npy"):
         stale.unlink()
-    names = []
+    names: list[str] = []
     for index in np.unique(np.linspace(0, count - 1, min(samples, count)).astype(int)):
         clip, frame = divmod(int(index), clips.shape[1])
         # Channels last whatever the model's order: the toolkit takes every 4-D .npy as NHWC.
