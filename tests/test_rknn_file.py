@@ -273,18 +273,21 @@ def test_clips_of_another_size_are_refused(tmp_path):
         convert(extractor(), clips(), PLAIN, Rounding("u8"), Converter("python"), tmp_path)
 
 
-def fake(monkeypatch, version="1.7.5"):
+@pytest.fixture
+def stand_in(monkeypatch, tmp_path):
+    """An RKNN in this process."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(FAKE))
-    monkeypatch.setenv("FAKE_RKNN_TOOLKIT", version)
     from rknn.api import RKNN
 
-    return RKNN()
+    yield RKNN()
+    for name in [name for name in sys.modules if name.split(".")[0] in ("rknn", "fake_npu")]:
+        del sys.modules[name]  # other tests run where there is none
 
 
-def test_the_stand_in_refuses_what_the_toolkit_does(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def test_the_stand_in_refuses_what_the_toolkit_does(stand_in, monkeypatch):
     onnx.save(ready(extractor(), "1.7.5"), "good.onnx")
-    rknn = fake(monkeypatch)
+    rknn = stand_in
     assert rknn.load_onnx("good.onnx") == -1  # before config
     with pytest.raises(TypeError):
         rknn.config(8)

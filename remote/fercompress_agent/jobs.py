@@ -91,6 +91,7 @@ def latency(job, interpreter_bytes):
         reason = "n/a: the features were computed elsewhere, so that neither the extractor nor a whole clip was timed"
         return {"extractor_ns": [], "predictor_ns": times.predictor_ns, "clip_ns": [], "frame_ns": [], "reason": reason, "facts": noted}
     stream_ns = timing.time_stream(engine, prepared, job.get("stream_clips", 0)) if engine.streams else []
+    noted.update(engine.own_facts())
     return {
         "stream_ns": stream_ns,
         "extractor_ns": times.extractor_ns,
@@ -112,6 +113,7 @@ def memory(job, interpreter_bytes):
     steps = {"interpreter": gauge.peak_bytes()}
     bundle = inputs.Bundle(job)
     engine = _engine(job)
+    engine.first.for_memory = True
     steps["runtime"] = gauge.peak_bytes()
     engine.load(bundle.folder, bundle.manifest)
     steps["model"] = gauge.peak_bytes()
@@ -127,7 +129,7 @@ def memory(job, interpreter_bytes):
         steps["inference_peak"] = gauge.since_bytes()
     steps["peak"] = gauge.peak_bytes()
     _check_logits(logits, bundle)
-    return {"memory_bytes": steps, "facts": {"engine": engine.versions(), "memory_method": gauge.method}}
+    return {"memory_bytes": steps, "facts": dict(engine.own_facts(), engine=engine.versions(), memory_method=gauge.method)}
 
 
 def power(job, interpreter_bytes):
