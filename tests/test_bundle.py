@@ -184,7 +184,7 @@ def test_a_bundle_for_the_npu_holds_the_converted_file_and_says_how_its_frames_l
     assert made.size.params_extractor == _write(tmp_path).size.params_extractor
     extractor = made.manifest["extractor"]
     assert (extractor["engine"], extractor["file"]) == ("rknnlite", "extractor.rknn")
-    assert extractor["input"] == {"name": "frame", "shape": [1, 16, 16, 2], "dtype": "float32"}
+    assert extractor["input"] == {"name": "frame", "shape": [1, 2, 16, 16], "dtype": "float32", "layout": "nhwc"}
     assert made.manifest["made_with"]["converter"] == "rknn-toolkit 1.7.5"
     for engine, given, words in (("onnxruntime", npu, "cannot run"), ("rknn+numpy", None, "needs")):
         with pytest.raises(InputError, match=words):

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -53,7 +55,7 @@ def bundles(tmp_path_factory):
             "preprocess": {"mean": 0.4, "std": 0.25, "difference": difference},
             "extractor": {
                 "file": "extractor.rknn",
-                "input": {"name": "frame", "shape": [1, SIDE, SIDE, preprocess.channels], "dtype": converted.input_dtype},
+                "input": {"name": "frame", "shape": [1, preprocess.channels, SIDE, SIDE], "dtype": converted.input_dtype, "layout": "nhwc"},
                 "output": {"name": "features", "shape": [1, features], "dtype": "float32"},
             },
             "predictor": {
@@ -188,3 +190,37 @@ def test_the_npu_s_half_runs_no_predictor():
     with pytest.raises(Problem, match="rknnlite runs no predictor: name a pair"):
         make("rknnlite", 1)
     assert RknnLite.parts == ("extractor",)
+
+
+def job(bundles, tmp_path, engine, **settings):
+    """The agent's own job in a process that plays the board; returns what it answers."""
+    folder, _, clips, _ = bundles[True]
+    np.save(tmp_path / "clips.npy", clips)
+    asked = {
+        "engine": engine, "threads": 1, "bundle": str(folder), "clips": str(tmp_path / "clips.npy"), "rows": [0, 1, 2, 3],
+        "bundle_sha256": hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest(),
+        "clips_sha256": hashlib.sha256((tmp_path / "clips.npy").read_bytes()).hexdigest(), **settings,
+    }  # fmt: skip
+    code = (
+        "import json, sys\nfrom fercompress_agent import jobs\nanswer = jobs.run(json.loads(sys.argv[1]), 0)\n"
+        "json.dump(answer, open('answer.json', 'w'))\n"
+    )
+    paths = os.pathsep.join([str(FAKE), str(ROOT / "remote")])
+    environment = {**os.environ, "PYTHONPATH": paths, "FAKE_RKNN_BOARD": "1"}
+    subprocess.run([sys.executable, "-c", code, json.dumps(asked)], cwd=tmp_path, env=environment, check=True)
+    return json.loads((tmp_path / "answer.json").read_text())
+
+
+def test_whole_jobs_run_on_the_npu_and_say_what_it_told(bundles, tmp_path):
+    found = job(bundles, tmp_path, "rknnlite+numpy", job="probe")["engines"]
+    assert {"rknnlite", "rknn", "rknnlite+onnxruntime", "rknn+numpy"} <= set(found)
+    found = job(bundles, tmp_path, "rknn+onnxruntime", job="accuracy", logits="logits.npy")
+    logits = np.load(tmp_path / "logits.npy")
+    assert np.abs(logits - bundles[True][3]).max() < 2e-3 * np.abs(bundles[True][3]).max()
+    timing = {"warmup_clips": 1, "warmup_cap_s": 1, "block_clips": 4, "block_s": 0.01}
+    found = job(bundles, tmp_path, "rknn+onnxruntime", job="latency", **timing)
+    assert found["facts"]["npu_ns"] == 5438980
+    assert "FAKE" in found["facts"]["engine"]["npu"]
+    assert len(found["frame_ns"]) == FRAMES * len(found["clip_ns"]) >= 4 * FRAMES
+    found = job(bundles, tmp_path, "rknn+onnxruntime", job="memory")
+    assert found["facts"]["npu_memory"]["total_memory"]["maximum_allocation"] == 3000

@@ -99,9 +99,8 @@ def write(
     second = Part.predictor(predictor, inputs.frames, features, rewrites.get("predictor"), engine, predictor_bits)
     parts = {"extractor": first, "predictor": second}
     size = _size(parts, predictor, dense)
-    channels, size_px = inputs.preprocess.channels, inputs.size
     shapes = {
-        "extractor": (("frame", [1, channels, size_px, size_px] if npu is None else [1, size_px, size_px, channels]), ("features", [1, features])),
+        "extractor": (("frame", [1, inputs.preprocess.channels, inputs.size, inputs.size]), ("features", [1, features])),
         "predictor": (("features", [1, inputs.frames, features]), ("logits", [1, len(inputs.classes)])),
     }
     manifest: dict[str, Any] = {
@@ -139,7 +138,8 @@ def write(
             "output": {"name": target[0], "shape": target[1], "dtype": "float32"},
         }
     if npu is not None:
-        manifest["extractor"]["input"]["dtype"] = npu.input_dtype
+        # The shape is the graph's, as in every bundle; in the file's own call the channels come last.
+        manifest["extractor"]["input"] |= {"dtype": npu.input_dtype, "layout": "nhwc"}
     content = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
     sha256 = hashlib.sha256(content).hexdigest()
     folder = root / f"{variant}-{sha256[:12]}"

@@ -26,7 +26,6 @@ from fercompress.records import Preprocess, UInt8
 TARGET_PLATFORM = "rk3399pro"
 OPSET = 11  # that an extractor is exported with for conversion: the one that all versions read
 LAYER_DTYPES = ("dynamic_fixed_point-i8", "dynamic_fixed_point-i16", "float32")  # for layers of a u8 file; float32 is fp16 on the NPU
-NO_TOOLKIT = "no --rknn-python was given: build a Python with rknn-toolkit from the Dockerfile beside `fercompress_convert` and name it"
 
 
 @dataclass(frozen=True)
@@ -199,7 +198,7 @@ def _asked(folder: Path, converter: Converter) -> tuple[dict[str, Any] | str, Pa
         except subprocess.TimeoutExpired:
             return f"the conversion took longer than {converter.deadline_s:g} s and was ended", log
         except OSError as error:
-            return f"{converter.python} cannot be run ({error.strerror}): --rknn-python names the Python that has rknn-toolkit", log
+            return f"{converter.python} cannot be run ({error.strerror}): give the Python that has rknn-toolkit", log
     try:
         answer: dict[str, Any] = json.loads((folder / "answer.json").read_text())
     except (OSError, ValueError):
