@@ -135,7 +135,7 @@ def test_a_layer_that_the_toolkit_does_not_know_is_a_failed_conversion(python, t
 
 @pytest.mark.parametrize(
     ("name", "channels", "ratio"),
-    [("small", 1, None), ("small", 2, 3.0), ("mobilenet-like", 2, None), ("mobilenet-like", 1, 3.0), ("resnet18", 2, 3.0)],
+    [("small", 1, None), ("small", 2, 3.0), ("mobilenet-like", 2, None), ("mobilenet-like", 1, 3.0), ("resnet18", 2, None)],
 )
 def test_nothing_stands_against_the_zoo_s_extractors_dense_or_low_rank(name, channels, ratio):
     extractor = zoo.build(config.Model(zoo=name), channels, 64, 16, 7, 0.0, 0).extractor.eval()
