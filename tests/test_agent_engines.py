@@ -85,7 +85,8 @@ def test_a_graph_that_the_c_interface_cannot_load_is_a_problem_in_the_runtime_s_
 
 def test_halves_of_one_language_pair_and_others_do_not():
     pairs = {f"{one}+{other}" for one in ENGINES for other in ENGINES if one != other and fits(one, other)}
-    assert pairs == {"onnxruntime+numpy", "stored+onnxruntime", "stored+onnxruntime-c", "stored+numpy", "stored+null"}
+    on_processor = {"onnxruntime+numpy", "stored+onnxruntime", "stored+onnxruntime-c", "stored+numpy", "stored+null"}
+    assert pairs == on_processor | {f"{npu}+{other}" for npu in ("rknnlite", "rknn") for other in ("onnxruntime", "numpy")}
     for name, words in (
         ("numpy", "numpy runs no extractor: name a pair"), ("onnxruntime+stored", "stored runs no predictor"),
         ("null+numpy", "what null gives as features, numpy cannot read"), ("onnxruntime+tpu", "no engine named 'tpu'"),
@@ -137,5 +138,6 @@ def test_threads_are_as_asked_and_only_several_spin(tmp_path):
         assert engine.predictor.get_providers() == ["CPUExecutionProvider"]
 
 
-def test_nothing_that_an_engine_here_needs_is_missing():
-    assert {name: missing(name) for name in ENGINES} == {name: [] for name in ENGINES}
+def test_nothing_that_an_engine_here_needs_is_missing_but_the_npu_s_runtimes():
+    npu = {"rknnlite": ["rknnlite"], "rknn": ["rknn"]}
+    assert {name: missing(name) for name in ENGINES} == {name: npu.get(name, []) for name in ENGINES}

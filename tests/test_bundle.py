@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from fercompress.errors import BundleError
+from fercompress.errors import BundleError, InputError
 from fercompress.export import bundle
+from fercompress.export.rknn_file import Converted
 from fercompress.export.runtime import Runner
 from fercompress.records import Bundle, Preprocess
 from fercompress.tt.layers import TTLSTM
@@ -169,3 +170,22 @@ def test_a_folder_that_cannot_be_made_is_refused_and_nothing_is_left_behind(tmp_
 
 def test_the_same_weights_give_the_same_folder_wherever_it_lies(tmp_path: Path) -> None:
     assert _write(tmp_path / "one").sha256 == _write(tmp_path / "two").sha256
+
+
+def test_a_bundle_for_the_npu_holds_the_converted_file_and_says_how_its_frames_lie(tmp_path: Path) -> None:
+    file = tmp_path / "made.rknn"
+    file.write_bytes(b"as converted")
+    npu = Converted(file, "float32", "rknn-toolkit 1.7.5", tmp_path / "log")
+    made = _write(tmp_path, engine="rknnlite+onnxruntime", npu=npu)
+    assert bundle.load(made.folder) == made
+    assert sorted(path.name for path in made.folder.iterdir()) == ["extractor.rknn", "manifest.json", "predictor.onnx"]
+    assert (made.folder / "extractor.rknn").read_bytes() == b"as converted"
+    assert made.size.bytes_extractor == len(b"as converted")
+    assert made.size.params_extractor == _write(tmp_path).size.params_extractor
+    extractor = made.manifest["extractor"]
+    assert (extractor["engine"], extractor["file"]) == ("rknnlite", "extractor.rknn")
+    assert extractor["input"] == {"name": "frame", "shape": [1, 2, 16, 16], "dtype": "float32", "layout": "nhwc"}
+    assert made.manifest["made_with"]["converter"] == "rknn-toolkit 1.7.5"
+    for engine, given, words in (("onnxruntime", npu, "cannot run"), ("rknn+numpy", None, "needs")):
+        with pytest.raises(InputError, match=words):
+            _write(tmp_path, engine=engine, npu=given)

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ["fercompress", "remote/fercompress_agent", "remote/fercompress_boards", "remote/fercompress_convert", "benchmarks/fercompress_studies", "reports/fercompress_templates"]
+PACKAGES = [
+    "fercompress",
+    "remote/fercompress_agent",
+    "remote/fercompress_boards",
+    "remote/fercompress_convert",
+    "benchmarks/fercompress_studies",
+    "reports/fercompress_templates",
+]
 
 
 @pytest.fixture(scope="module")

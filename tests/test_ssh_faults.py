@@ -90,9 +90,7 @@ def start_host(lab: Sshd, code: str, owner: str, job: str, deadline_s: float = 6
         "host": address.host, "port": address.port, "user": address.user, "key": str(address.key), "python": sys.executable,
         "known_hosts": str(address.known_hosts), "owner": owner, "argv": python(code), "job": job, "deadline_s": deadline_s,
     }  # fmt: skip
-    return subprocess.Popen(
-        [sys.executable, "-c", HOST, json.dumps(said)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heeds_ctrl_c
-    )
+    return subprocess.Popen([sys.executable, "-c", HOST, json.dumps(said)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heeds_ctrl_c)
 
 
 def end(host: subprocess.Popen[bytes]) -> None:

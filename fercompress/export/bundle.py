@@ -19,11 +19,12 @@ import onnxruntime
 import torch
 from torch import nn
 
-from fercompress.errors import BundleError, DiskFullError
+from fercompress.errors import BundleError, DiskFullError, InputError
 from fercompress.export import onnx_file
 from fercompress.export.onnx_build import OPSET
 from fercompress.export.onnx_lstm import plan_of
-from fercompress.export.part import Part, Rewrite, engines_of, features_of
+from fercompress.export.part import SUFFIXES, Part, Rewrite, engines_of, features_of
+from fercompress.export.rknn_file import Converted
 from fercompress.records import Bundle, Preprocess, Size, UInt8, digest
 from fercompress.tt.lstm import TTLSTMLayer
 from fercompress.tt.weights import TTWeight
@@ -75,6 +76,7 @@ def write(
     checks: Mapping[str, Any] | None = None,
     engine: str = ENGINE,
     predictor_bits: int = 32,
+    npu: Converted | None = None,
 ) -> Bundle:
     """Export both networks, compare them with torch, and write a new folder below root; the same content is written once.
 
@@ -83,13 +85,16 @@ def write(
     checks: JSON-able, what was checked of the networks before export
     engine: that is to run it: "a", or "a+b" for a's extractor and b's predictor, see `engines_of`
     predictor_bits: of large matrices that no tensor train stores, where numpy runs the predictor (a rewrite rounds them in a graph)
+    npu: the extractor as a .rknn file, where the engine is the NPU's; the agreement is then that of the graph it was made of
     raises: InputError for an engine that runs no such bundle, BundleError if root cannot be written, DiskFullError, ModelError for a network
     that cannot be exported
     """
     rewrites = rewrites or {}
     engines = engines_of(engine)
     extractor_model = onnx_file.extractor_model(extractor, inputs.preprocess.channels, inputs.size)
-    first = Part.of(extractor_model, rewrites.get("extractor"))
+    if (SUFFIXES["extractor"][engines["extractor"]] == "rknn") != (npu is not None):
+        raise InputError(f"engine {engine!r} {'needs' if npu is None else 'cannot run'} an extractor that was converted for the NPU")
+    first = Part.of(extractor_model, rewrites.get("extractor")) if npu is None else Part.npu(extractor_model, npu.path.read_bytes())
     features = features_of(extractor_model)
     second = Part.predictor(predictor, inputs.frames, features, rewrites.get("predictor"), engine, predictor_bits)
     parts = {"extractor": first, "predictor": second}
@@ -123,6 +128,8 @@ def write(
         "opset": OPSET,
         "made_with": {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
     }
+    if npu is not None:
+        manifest["made_with"]["converter"] = npu.toolkit
     for name, (source, target) in shapes.items():
         manifest[name] = {
             "file": f"{name}.{parts[name].suffix}",
@@ -130,6 +137,9 @@ def write(
             "input": {"name": source[0], "shape": source[1], "dtype": "float32"},
             "output": {"name": target[0], "shape": target[1], "dtype": "float32"},
         }
+    if npu is not None:
+        # The shape is the graph's, as in every bundle; in the file's own call the channels come last.
+        manifest["extractor"]["input"] |= {"dtype": npu.input_dtype, "layout": "nhwc"}
     content = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
     sha256 = hashlib.sha256(content).hexdigest()
     folder = root / f"{variant}-{sha256[:12]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 from fercompress_agent import engines
@@ -18,7 +18,7 @@ from fercompress.records import Float32, digest
 Rewrite = Callable[[onnx.ModelProto], onnx.ModelProto]
 # Which file an engine runs, by the part that it runs.
 SUFFIXES = {
-    "extractor": {"onnxruntime": "onnx", "onnxruntime-c": "onnx"},
+    "extractor": {"onnxruntime": "onnx", "onnxruntime-c": "onnx", "rknnlite": "rknn", "rknn": "rknn"},
     "predictor": {"onnxruntime": "onnx", "onnxruntime-c": "onnx", "numpy": "npz"},
 }
 
@@ -54,6 +54,11 @@ class Part:
         content = stored.SerializeToString(deterministic=True)
         numbers = onnx_file.stored_numbers(counted), onnx_file.lstm_numbers(counted)
         return cls("onnx", content, *numbers, onnx_file.graph_sha256(counted), _onnx_run(content))
+
+    @classmethod
+    def npu(cls, model: onnx.ModelProto, content: bytes) -> Part:
+        """content: a .rknn file that was made of the model, which is what is counted and what `run` runs: nothing here runs the file."""
+        return replace(cls.of(model, None), suffix="rknn", content=content)
 
     @classmethod
     def predictor(cls, predictor: nn.Module, frames: int, features: int, rewrite: Rewrite | None, engine: str, bits: int) -> Part:

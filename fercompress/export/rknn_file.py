@@ -1,8 +1,9 @@
 """An extractor's `.rknn` file: an ONNX graph and calibration clips in, the file or the reason why there is none out.
 
-The conversion runs in a Python of its own that has rknn-toolkit 1.7 (`fercompress_convert`, a stand-alone script); here is what it is fed with and what becomes of
-its answer. Plain frames go in as the pixels they are (uint8, a quarter of the bytes over the NPU's link), mean and std being the toolkit's to apply. Difference
-frames have a second channel that no pixel format holds: they go in as float32, preprocessed (mean 0, std 1 in the toolkit's terms).
+The conversion runs in a Python of its own that has rknn-toolkit 1.7 (`fercompress_convert`, a stand-alone script); here is what it is fed with and
+what becomes of its answer. Plain frames go in as the pixels they are (uint8, a quarter of the bytes over the NPU's link), mean and std being the
+toolkit's to apply. Difference frames have a second channel that no pixel format holds: they go in as float32, preprocessed (mean 0, std 1 in the
+toolkit's terms).
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from fercompress.records import Preprocess, UInt8
 TARGET_PLATFORM = "rk3399pro"
 OPSET = 11  # that an extractor is exported with for conversion: the one that all versions read
 LAYER_DTYPES = ("dynamic_fixed_point-i8", "dynamic_fixed_point-i16", "float32")  # for layers of a u8 file; float32 is fp16 on the NPU
-NO_TOOLKIT = "no --rknn-python was given: build a Python with rknn-toolkit from the Dockerfile beside `fercompress_convert` and name it"
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _drop_identities(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorPr
             names[node.output[0]] = node.input[0]
         else:
             kept.append(node)
-    copies = []
+    copies: list[onnx.TensorProto] = []
     for node in kept:
         for place, name in enumerate(node.input):
             if name in weights and name in names.values() and place:
@@ -171,7 +171,7 @@ def _calibration(clips: UInt8, preprocess: Preprocess, samples: int, folder: Pat
     count = clips.shape[0] * clips.shape[1]
     for stale in folder.glob("frame-*.npy"):
         stale.unlink()
-    names = []
+    names: list[str] = []
     for index in np.unique(np.linspace(0, count - 1, min(samples, count)).astype(int)):
         clip, frame = divmod(int(index), clips.shape[1])
         # Channels last whatever the model's order: the toolkit takes every 4-D .npy as NHWC.
@@ -198,7 +198,7 @@ def _asked(folder: Path, converter: Converter) -> tuple[dict[str, Any] | str, Pa
         except subprocess.TimeoutExpired:
             return f"the conversion took longer than {converter.deadline_s:g} s and was ended", log
         except OSError as error:
-            return f"{converter.python} cannot be run ({error.strerror}): --rknn-python names the Python that has rknn-toolkit", log
+            return f"{converter.python} cannot be run ({error.strerror}): give the Python that has rknn-toolkit", log
     try:
         answer: dict[str, Any] = json.loads((folder / "answer.json").read_text())
     except (OSError, ValueError):

@@ -1,8 +1,9 @@
 """What rknn-toolkit 1.7 can read: versions and operators as data, and what in a graph is not among them.
 
-Sources: ONNX_1_6 is the ONNX section of Rockchip's `RKNN_OP_Support_V1.6.0.md`, the last that lists them by name (later ones point to a spreadsheet); VERSIONS is
-from the user guides and quick starts of each version; LIMITS from the spreadsheet of 1.7.5 and from "Trouble Shooting" of 1.7.5. That 1.7.x reads all that
-1.6.0 did is assumed, except where LIMITS says otherwise. An operator that is not listed is refused: it would fail later, with less said.
+Sources: ONNX_1_6 is the ONNX section of Rockchip's `RKNN_OP_Support_V1.6.0.md`, the last that lists them by name (later ones point to a
+spreadsheet); VERSIONS is from the user guides and quick starts of each version; LIMITS and the window's limits are from the spreadsheet and
+"Trouble Shooting" of 1.7.5. That 1.7 reads all that 1.6.0 did is assumed, except where LIMITS says otherwise. An operator that is not listed is
+refused: it would fail later, with less said.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ VERSIONS = {"1.7.0": (11, 6), "1.7.1": (11, 6), "1.7.3": (11, 6), "1.7.5": (12, 
 LOWEST_OPSET = 8
 
 ONNX_1_6 = frozenset(
-    "AveragePool GlobalAveragePool Conv ConvTranspose MaxPool GlobalMaxPool Gemm MatMul Slice Split Concat Reshape Flatten Squeeze Transpose DepthToSpace "
-    "SpaceToDepth Add Sum Sub Mul Div Relu Clip LeakyRelu Softmax PRelu Floor BatchNormalization LRN Tanh Elu Sigmoid Unsqueeze LogSoftmax Dropout "
-    "InstanceNormalization Sqrt Log Cast Exp Identity Upsample ReduceMean ReduceMax ReduceMin ReduceSum Gather LSTM GRU".split()
-)
+    ["AveragePool", "GlobalAveragePool", "Conv", "ConvTranspose", "MaxPool", "GlobalMaxPool", "Gemm", "MatMul", "Slice", "Split", "Concat",
+     "Reshape", "Flatten", "Squeeze", "Transpose", "DepthToSpace", "SpaceToDepth", "Add", "Sum", "Sub", "Mul", "Div", "Relu", "Clip",
+     "LeakyRelu", "Softmax", "PRelu", "Floor", "BatchNormalization", "LRN", "Tanh", "Elu", "Sigmoid", "Unsqueeze", "LogSoftmax", "Dropout",
+     "InstanceNormalization", "Sqrt", "Log", "Cast", "Exp", "Identity", "Upsample", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum",
+     "Gather", "LSTM", "GRU"]
+)  # fmt: skip
 # Listed and yet refused.
 LIMITS = {
     "GRU": "the spreadsheet of 1.7.5 says that GRU is not read from ONNX",
@@ -44,9 +47,11 @@ def refusals(model: onnx.ModelProto, toolkit: str) -> tuple[str, ...]:
             found.append(f"opset {item.version} is not read: toolkit {toolkit} takes {LOWEST_OPSET} to {opset}")
     if model.ir_version > ir_version:
         found.append(f"IR version {model.ir_version} is above {ir_version}, the last that toolkit {toolkit} reads")
-    for value in model.graph.input:
-        if any(not size.dim_value for size in value.type.tensor_type.shape.dim):
-            found.append(f"input {value.name!r} has a dynamic shape: export it with a fixed batch of 1")
+    found += [
+        f"input {value.name!r} has a dynamic shape: export it with a fixed batch of 1"
+        for value in model.graph.input
+        if any(not size.dim_value for size in value.type.tensor_type.shape.dim)
+    ]
     kernels = {item.name: tuple(item.dims) for item in model.graph.initializer}
     for position, node in enumerate(model.graph.node):
         name = f"node {node.name or f'{position} (to {node.output[0]!r})'}, operator {node.op_type}"

@@ -12,6 +12,8 @@ The predictor's half:
     from_bytes(bytes) -> joined; predict(joined) -> logits; numbers(logits) -> list of float, one per class
     optional: streams: whether the loaded predictor can run step by step; state() -> that before the first frame;
         step(features of one frame, state) -> logits, the next state
+A half that knows more of itself than the agent can measure has own_facts() -> facts, asked after the clips; for_memory is set before loading where
+they are to be of memory.
 """
 
 import importlib.util
@@ -20,6 +22,7 @@ from fercompress_agent import Problem
 from fercompress_agent.engine_numpy import Numpy
 from fercompress_agent.engine_onnxruntime import OnnxRuntime
 from fercompress_agent.engine_onnxruntime_c import OnnxRuntimeC
+from fercompress_agent.engine_rknn import Rknn, RknnLite
 
 BOTH = ("extractor", "predictor")
 
@@ -135,12 +138,26 @@ class Engine:
         self.first.load_extractor(folder, manifest)
         self.second.load_predictor(folder, manifest)
 
+    def own_facts(self):
+        found = {}
+        for half in self.halves:
+            found.update(getattr(half, "own_facts", dict)())
+        return found
+
     @property
     def streams(self):
         return not self.stored and getattr(self.second, "streams", False)
 
 
-ENGINES = {"onnxruntime": OnnxRuntime, "onnxruntime-c": OnnxRuntimeC, "numpy": Numpy, "stored": Stored, "null": Null}
+ENGINES = {
+    "rknnlite": RknnLite,
+    "rknn": Rknn,
+    "onnxruntime": OnnxRuntime,
+    "onnxruntime-c": OnnxRuntimeC,
+    "numpy": Numpy,
+    "stored": Stored,
+    "null": Null,
+}
 
 
 def make(name, threads):

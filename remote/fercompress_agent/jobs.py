@@ -95,6 +95,7 @@ def latency(job, interpreter_bytes):
         noted["stream_reason"] = "the predictor's half of {} takes whole clips of this bundle: numpy runs step by step, where the head reads the last state".format(
             job["engine"]
         )
+    noted.update(engine.own_facts())
     return {
         "stream_ns": stream_ns,
         "extractor_ns": times.extractor_ns,
@@ -116,6 +117,7 @@ def memory(job, interpreter_bytes):
     steps = {"interpreter": gauge.peak_bytes()}
     bundle = inputs.Bundle(job)
     engine = _engine(job)
+    engine.first.for_memory = True
     steps["runtime"] = gauge.peak_bytes()
     engine.load(bundle.folder, bundle.manifest)
     steps["model"] = gauge.peak_bytes()
@@ -131,7 +133,7 @@ def memory(job, interpreter_bytes):
         steps["inference_peak"] = gauge.since_bytes()
     steps["peak"] = gauge.peak_bytes()
     _check_logits(logits, bundle)
-    return {"memory_bytes": steps, "facts": {"engine": engine.versions(), "memory_method": gauge.method}}
+    return {"memory_bytes": steps, "facts": dict(engine.own_facts(), engine=engine.versions(), memory_method=gauge.method)}
 
 
 def power(job, interpreter_bytes):

@@ -1,4 +1,4 @@
-"""A strict stand-in for rknn-toolkit 1.x: signatures, return codes and the order of calls as the documents have them; errors are logged, not raised."""
+"""A strict stand-in for rknn-toolkit 1.x: signatures, return codes, order of calls as documented; errors are logged, not raised."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-REFUSED = {"GRU", "Where", "Greater", "Less", "Equal", "And", "Or", "Not", "TopK", "Softplus", "Resize", "QLinearConv", "DynamicQuantizeLSTM", "Einsum"}
+REFUSED = {"GRU", "Where", "Greater", "Less", "Equal", "And", "Or", "Not", "TopK", "Softplus", "Resize", "QLinearConv", "Einsum"}
 DTYPES = {"asymmetric_affine-u8", "dynamic_fixed_point-i8", "dynamic_fixed_point-i16", "float32"}
 
 
