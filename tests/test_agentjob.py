@@ -28,7 +28,7 @@ def test_an_answer_is_read_and_what_it_does_not_hold_is_empty():
         ({"result": "../../etc/passwd"}, "result"),
         ({"clip_ns": [-1]}, r"clip_ns\.0"),
         ({"clip_ns": [86_400 * 10**9 + 1]}, r"clip_ns\.0"),
-        ({"memory_bytes": {"peak": 10**30}}, "memory_bytes.peak"),
+        ({"memory_bytes": {"peak": 10**30}}, "is no number"),
         ({"power": {"power_w": float("nan")}}, "NaN is no number"),
         ({"facts": {"x": float("inf")}}, "Infinity is no number"),
         ({"facts": {"x": "y" * 2_000_000}}, "facts"),
