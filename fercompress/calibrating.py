@@ -24,13 +24,14 @@ def calibrate(
 
     raises: InputError, ResultsError, BundleError, DataError, TargetError
     """
+    where = board.load_board(target)
     side = sides.one(what, "--with")
     examination = sides.examination([side], data, data_root, source.user_cache)
     plan = Plan((rounds,), TIERS[tier])
     found = []
     for number in range(sessions):
         tell.note(f"session {number + 1} of {sessions}: {side.name} against itself")
-        found.append(contest(side, side, examination, board.load_board(target), plan, out / f"session-{number}", tell, lambda *_: True))
+        found.append(contest(side, side, examination, where, plan, out / f"session-{number}", tell, lambda *_: True))
     name = str(Path(what).resolve()) if side.run is None else f"{side.run.folder.resolve()}:{side.variant}"
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     made = calibration.calibrate(found, today, name, data, str(data_root.resolve()) if data_root else None)

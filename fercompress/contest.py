@@ -168,7 +168,7 @@ def evidence(tables: Tables, variant: str, target: str, name: str) -> Evidence:
         clip_ns=timings["clip_ns"].to_numpy(np.float64),
         memory_bytes=tuple(mine.loc[mine["pass"] == str(Pass.MEMORY), "memory_peak_bytes"].dropna().astype(float)),
         energy_clip_j=tuple(mine["energy_clip_j"].dropna().astype(float)),
-        conditions=_conditions(tables, stored[0], facts), round_s=_round_s(latency),
+        conditions=_conditions(tables, stored[0], facts), simulated=bool(facts.get("simulated")), round_s=_round_s(latency),
     )  # fmt: skip
 
 

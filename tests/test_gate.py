@@ -138,6 +138,13 @@ def test_limits_hold_whatever_the_baseline_was():
     assert found.open, "a limit on what was not measured is not kept"
 
 
+def test_a_simulated_target_is_called_so_in_every_output():
+    candidate, baseline = (dataclasses.replace(side, simulated=True) for side in pair(np.random.default_rng(0)))
+    found = judged(candidate, baseline)
+    for text in (render.markdown([found], [], "x"), render.junit([found], fail_on_inconclusive=True), render.json_text([found], [], 0)):
+        assert "lab (times simulated)" in text
+
+
 def test_a_worse_that_a_fresh_run_does_not_repeat_is_inconclusive():
     slow, calm = (judged(*pair(np.random.default_rng(8), rounds=16, slower=slower)) for slower in (0.2, 0.0))
     assert slow.confirmed_by(slow).regressed

@@ -54,6 +54,7 @@ class Evidence:
     memory_bytes: tuple[float, ...] = ()
     energy_clip_j: tuple[float, ...] = ()
     conditions: Mapping[str, Any] = field(default_factory=dict)
+    simulated: bool = False  # the target: a model of a board told its times
     round_s: float = 0.0  # seconds that one more round of both sides takes, for a forecast
 
     def value(self, column: str) -> float | None:

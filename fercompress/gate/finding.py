@@ -30,10 +30,6 @@ class Finding:
     unit: str = ""
     need: str = ""
 
-    @property
-    def title(self) -> str:
-        return self.metric.title
-
 
 @dataclass(frozen=True)
 class LimitFinding:
@@ -89,11 +85,7 @@ class Judgement:
             other = second.get(first.metric.name)
             if first.verdict != "worse" or first.metric.kind == "exact" or (other is not None and other.verdict == "worse"):
                 return first
-            said = "n/a" if other is None or other.estimate is None else percent(other.estimate)
+            said = "n/a" if other is None or other.estimate is None else f"{100 * other.estimate:+.2f} {other.metric.unit}"
             return replace(first, verdict="inconclusive", reason=f"{first.reason}; not confirmed by a fresh run ({said})", need="a quieter machine")
 
         return replace(self, findings=tuple(map(settled, self.findings)), note="each 'worse' was measured again in a fresh run")
-
-
-def percent(value: float, of: Metric | None = None) -> str:
-    return f"{100 * value:+.2f} %" if of is None or of.relative else f"{100 * value:+.2f} pt"

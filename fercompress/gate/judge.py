@@ -65,7 +65,8 @@ def judge(candidate: Evidence, baseline: Evidence, rules: Rules, *, paired: bool
     decided = {verdict.metric: verdict for verdict in stats.decide([each.comparison for each in compared if each.comparison is not None], ALARM)}
     findings = tuple(_finding(each, decided.get(each.metric.name), rules.effects[each.metric.name]) for each in compared)
     bounds = tuple(_limit(column, value, most, candidate) for column, (value, most) in rules.limits.items())
-    return Judgement(candidate.name, baseline.name, candidate.target, findings, bounds, len(candidate.rounds.get("clip", {})))
+    target = f"{candidate.target} (times simulated)" if candidate.simulated else candidate.target
+    return Judgement(candidate.name, baseline.name, target, findings, bounds, len(candidate.rounds.get("clip", {})))
 
 
 def _finding(compared: Compared, verdict: stats.Verdict | None, effect: float) -> Finding:

@@ -38,11 +38,13 @@ class Metric:
         return {"clips": "accuracy", "paired": "latency", "exact": ""}[self.kind]
 
     @property
+    def unit(self) -> str:
+        """Of a change of it, times 100."""
+        return "%" if self.relative else "pt"
+
+    @property
     def relative(self) -> bool:
         return self.kind != "clips"
-
-    def effect_text(self) -> str:
-        return f"{100 * self.effect:g} %" if self.relative else f"{100 * self.effect:g} pt"
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType(

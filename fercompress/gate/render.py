@@ -93,13 +93,12 @@ def amount(column: str, value: float | None) -> str:
 def _change(finding: Finding) -> str:
     if finding.estimate is None or finding.low is None or finding.high is None:
         return "n/a"
-    unit = "%" if finding.metric.relative else "pt"
     around = f" [{100 * finding.low:+.2f}, {100 * finding.high:+.2f}]" if finding.low != finding.high else ""
-    return f"{100 * finding.estimate:+.2f}{around} {unit}"
+    return f"{100 * finding.estimate:+.2f}{around} {finding.metric.unit}"
 
 
 def _effect(finding: Finding) -> str:
-    return f"{100 * finding.effect:.3g} {'%' if finding.metric.relative else 'pt'}"
+    return f"{100 * finding.effect:.3g} {finding.metric.unit}"
 
 
 def _why(finding: Finding) -> str:
