@@ -108,16 +108,21 @@ def test_a_session_whose_sshd_is_killed_at_random_moments_loses_and_doubles_no_b
             lab.start()
             kills.append(1)
 
+    settings = SETTINGS.model_copy(update={"passes": ("accuracy", "latency")})
+    expected = tiny_bundle.logits_by_numpy(tiny_bundle.clips().frames[ROWS])
+    broken = 0
     thread = threading.Thread(target=disturb)
-    channel = SshChannel(lab.address(unreachable_s=60))
-    channel.greet()
     thread.start()
     try:
-        blocks = session(tmp_path, channel, SETTINGS.model_copy(update={"passes": ("accuracy", "latency")}))
+        for turn in range(20):  # a fast machine may be done before the third kill
+            channel = SshChannel(lab.address(unreachable_s=60), "run")
+            blocks = session(tmp_path / str(turn), channel, settings)
+            np.testing.assert_allclose(logits(blocks)["a"], expected, rtol=2e-5, atol=2e-5)
+            broken += channel.reconnects
+            if broken >= 3:
+                break
     finally:
         over.set()
         thread.join()
+    assert broken >= 3
     assert len(kills) >= 3
-    assert channel.reconnects >= 3
-    expected = tiny_bundle.logits_by_numpy(tiny_bundle.clips().frames[ROWS])
-    np.testing.assert_allclose(logits(blocks)["a"], expected, rtol=2e-5, atol=2e-5)

@@ -100,11 +100,18 @@ class Detached(unittest.TestCase):
         self.assertEqual(self.over()["exit"], 0)
 
     def test_it_is_no_child_of_its_starter_and_in_a_session_of_its_own(self):
-        self.start("import os; print(os.getsid(0) == os.getpid(), os.getsid(os.getppid()) != {})".format(os.getsid(0)))
-        self.over()
-        self.assertEqual(self.text("job/stdout").strip(), "True True")
-        with self.assertRaises(ChildProcessError):
-            os.waitpid(-1, os.WNOHANG)
+        code = "import os, time\nprint(os.getppid(), flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)"
+        self.start(code)
+        self.until(lambda: "\n" in self.text("job/stdout"))
+        supervisor = int(self.text("job/stdout"))
+        with open("/proc/{}/stat".format(supervisor), "rb") as file:
+            parent, _, session = map(int, file.read().rpartition(b")")[2].split()[1:4])
+        self.assertNotEqual(parent, os.getpid())
+        self.assertNotEqual(session, os.getsid(0))
+        open(os.path.join(self.folder, "go"), "w").close()
+        self.assertEqual(self.over()["exit"], 0)
+        with self.assertRaises(ChildProcessError):  # nothing of it is left to wait for
+            os.waitpid(supervisor, os.WNOHANG)
 
     def test_the_deadline_ends_it_whatever_it_does_with_signals(self):
         self.start("import os, signal, time; signal.signal(15, signal.SIG_IGN); print(os.getpid(), flush=True); time.sleep(300)", deadline_s=1)
