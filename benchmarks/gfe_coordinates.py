@@ -18,8 +18,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fercompress.config import GfeData
 from fercompress.data import folds, gfe
+from fercompress.dataconfig import GfeData
 from fercompress.errors import InputError
 from fercompress.model.optimise import best_epoch
 from fercompress.records import Float32, Fold, Int64

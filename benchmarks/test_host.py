@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fercompress.config import SyntheticData
 from fercompress.data import synthetic
+from fercompress.dataconfig import SyntheticData
 from fercompress.tt import shape as tt_shape
 from fercompress.tt.cores import to_dense
 from fercompress.tt.decompose import tt_svd

@@ -14,6 +14,7 @@ import numpy as np
 
 from fercompress import config, studyfile
 from fercompress.data import source
+from fercompress.dataconfig import SyntheticData
 from fercompress.errors import BundleError, DataError
 from fercompress.export import bundle
 from fercompress.measure import board
@@ -178,7 +179,7 @@ def _synthetic(shape: tuple[int, int, int], classes: tuple[str, ...], workspace:
     """Rendered faces at the next size that can be rendered, then the nearest of its pixels."""
     length, rows, columns = shape
     side = min(256, max(32, -(-max(rows, columns) // 16) * 16))
-    wanted = config.SyntheticData(name="synthetic", train_clips=14, validation_clips=14, test_clips=INPUTS, frames=max(2, length), size=side)
+    wanted = SyntheticData(name="synthetic", train_clips=14, validation_clips=14, test_clips=INPUTS, frames=max(2, length), size=side)
     clips = source.load(wanted, None, workspace.root / "work")
     frames = np.asarray(clips.frames[-INPUTS:])[:, :length]
     at_rows, at_columns = (np.arange(size) * side // size for size in (rows, columns))

@@ -2,50 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Rank = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class SyntheticData(Section):
-    """Rendered faces; subjects of the three parts are disjoint."""
-
-    name: Literal["synthetic"]
-    preset: Literal["posed", "return", "wild"] = "posed"
-    train_clips: Annotated[int, Field(ge=14)] = 1200
-    validation_clips: Annotated[int, Field(ge=14)] = 300
-    test_clips: Annotated[int, Field(ge=14)] = 1500
-    frames: Annotated[int, Field(ge=2, le=256)] = 16
-    size: Annotated[int, Field(ge=32, le=256, multiple_of=16)] = 64
-    seed: Annotated[int, Field(ge=0)] = 0
-    difference: bool = False
-
-
-class GfeData(Section):
-    """Grammatical facial expressions (UCI): `<person>_<expression>_datapoints.txt` and `_targets.txt` under `--data-root`."""
-
-    name: Literal["gfe"]
-    protocol: Literal["contiguous", "modulo", "across-persons"] = "contiguous"
-    folds: Annotated[int, Field(ge=2, le=50)] = 5
-    persons: list[str] | None = None  # None: all that are there
-    expressions: list[str] | None = None  # None: all that are there
-    frames: Annotated[int, Field(ge=2, le=256)] = 16
-    context: Annotated[int, Field(ge=0, le=16)] = 4  # frames taken along on each side of a performance
-    size: Annotated[int, Field(ge=32, le=256, multiple_of=16)] = 64
-    exaggerate: Annotated[float, Field(ge=1, le=8)] = 1.0  # the movement within the face, not the head's, is drawn so many times as large
-    difference: bool = True
-
-
-Data = Annotated[SyntheticData | GfeData, Field(discriminator="name")]
+from fercompress.dataconfig import Data
+from fercompress.section import Name, Rank, Section, Share, did_you_mean
 
 
 class Model(Section):
@@ -279,8 +241,3 @@ class Study(Section):
 def bytes_of(variant: Variant) -> str | None:
     """The variant whose stored bytes a control may take, if it is such a control."""
     return next((step.bytes_of for step in variant.recipe if isinstance(step, SmallDense | Bottleneck) and step.bytes_of), None)
-
-
-def did_you_mean(word: str, words: list[str]) -> str:
-    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""

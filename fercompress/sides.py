@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fercompress import config
 from fercompress.data import source
+from fercompress.dataconfig import Data
 from fercompress.errors import DataError, InputError, ResultsError
 from fercompress.export import bundle as bundles
 from fercompress.records import Bundle, Clips, Fold
@@ -136,6 +137,6 @@ def examination(sides: list[Side], data: str | None, data_root: Path | None, cac
     return found
 
 
-def _examination(wanted: config.Data, data_root: Path | None, cache: Path) -> Examination:
+def _examination(wanted: Data, data_root: Path | None, cache: Path) -> Examination:
     clips = source.load(wanted, data_root, cache)
     return Examination(clips, tuple(source.SOURCES[wanted.name].folds(wanted, clips)))

@@ -11,6 +11,7 @@ from typing import Any
 
 from fercompress import config, studyfile
 from fercompress.data import sheet, source
+from fercompress.dataconfig import Data
 from fercompress.errors import InputError, ResultsError
 from fercompress.export import part
 from fercompress.making import Maker, check, step_s
@@ -186,7 +187,7 @@ def contact_sheet(name: str, data_root: Path | None, out: Path) -> None:
         raise InputError(f"--out {out}: cannot be written ({error.strerror or error})") from error
 
 
-def _data_config(name: str) -> config.Data:
+def _data_config(name: str) -> Data:
     if name in source.SOURCES:
         return source.SOURCES[name].config.model_validate({"name": name})
     return studyfile.load_study(name).data

@@ -17,22 +17,20 @@ from fercompress.config import (
     Augment,
     Bottleneck,
     FineTune,
-    GfeData,
     LowRank,
     Measure,
     Model,
     Quantize,
-    Section,
     SmallDense,
     Study,
-    SyntheticData,
     TensorTrain,
     Train,
     Variant,
     bytes_of,
-    did_you_mean,
 )
+from fercompress.dataconfig import GfeData, SyntheticData
 from fercompress.errors import StudyError
+from fercompress.section import Section, did_you_mean
 
 
 def load_study(name_or_path: str, wishes: Sequence[str] = ()) -> Study:

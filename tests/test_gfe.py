@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fercompress.config import GfeData
 from fercompress.data import gfe, gfe_files
+from fercompress.dataconfig import GfeData
 from fercompress.errors import DataError
 from fercompress.records import LeftOut
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fercompress.config import GfeData, SyntheticData
 from fercompress.data import source, synthetic
+from fercompress.dataconfig import GfeData, SyntheticData
 from fercompress.errors import DataError
 
 SMALL = SyntheticData(name="synthetic", train_clips=14, validation_clips=14, test_clips=14, frames=3, size=32)

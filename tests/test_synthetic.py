@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fercompress.config import SyntheticData
 from fercompress.data import expressions, synthetic
 from fercompress.data.expressions import CLASSES, COUNTS, TWINS
+from fercompress.dataconfig import SyntheticData
 from fercompress.errors import TargetError
 
 SMALL = SyntheticData(name="synthetic", train_clips=20, validation_clips=14, test_clips=16, frames=8, size=32)

@@ -13,6 +13,7 @@ from fercompress import config
 from fercompress.compress.controls import Bottleneck, SmallDense, largest_hidden
 from fercompress.compress.tensorize import tensorize
 from fercompress.errors import ModelError
+from fercompress.section import Section
 from fercompress.tt.place import only_lstm
 
 
@@ -111,7 +112,7 @@ def _hidden(
     return hidden, f" of {hidden} units, as many bytes as {bytes_of}"
 
 
-STEPS: dict[type[config.Section], Change] = {
+STEPS: dict[type[Section], Change] = {
     config.TensorTrain: _tensor_train,
     config.Bottleneck: _bottleneck,
     config.SmallDense: _small_dense,

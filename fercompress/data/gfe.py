@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fercompress.config import GfeData
 from fercompress.data import gfe_files, lines
 from fercompress.data.gfe_files import Float64, Recording
+from fercompress.dataconfig import GfeData
 from fercompress.errors import DataError
 from fercompress.records import Clips, Float32, LeftOut, UInt8, digest
 

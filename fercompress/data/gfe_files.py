@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fercompress.config import GfeData
 from fercompress.data import lines
+from fercompress.dataconfig import GfeData
 from fercompress.errors import DataError
 from fercompress.records import LeftOut
 

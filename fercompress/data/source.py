@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fercompress.config import Data, GfeData, SyntheticData
 from fercompress.data import folds, gfe, synthetic
+from fercompress.dataconfig import Data, GfeData, SyntheticData
 from fercompress.errors import DataError
 from fercompress.records import Clips, Fold, LeftOut
 

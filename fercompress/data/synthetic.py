@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from fercompress.config import SyntheticData
 from fercompress.data import expressions, face, person
+from fercompress.dataconfig import SyntheticData
 from fercompress.errors import TargetError
 from fercompress.records import Clips, Fold, Int64, UInt8, digest
 

@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from fercompress.config import Name, Section, did_you_mean
 from fercompress.errors import InputError, StudyError
 from fercompress.measure.channel import LocalChannel
 from fercompress.measure.power import Power
 from fercompress.measure.simchannel import Faults, SimulatedChannel, Simulation
 from fercompress.measure.ssh import Address
 from fercompress.measure.sshchannel import SshChannel
+from fercompress.section import Name, Section, did_you_mean
 
 SSH_ONLY = {"host", "port", "user", "key", "known_hosts", "workspace", "unreachable_s", "disk_mb"}
 

@@ -10,11 +10,11 @@ from fercompress_agent import meters
 from fercompress_agent import power as agent_power
 from pydantic import Field, model_validator
 
-from fercompress.config import Section
 from fercompress.errors import AgentError
 from fercompress.measure import clockoffset
 from fercompress.measure.agentjob import Answer
 from fercompress.measure.clockoffset import Offset
+from fercompress.section import Section
 
 SHORT_WINDOW_S = 60.0  # MLPerf's floor for a power run
 START_S = 10.0  # about, per variant: runtime, bundle, warm-up

@@ -20,12 +20,12 @@ from typing import Annotated, Any, Literal
 import onnx
 from pydantic import Field
 
-from fercompress.config import Section
 from fercompress.errors import AgentError, BundleError, TargetError, TargetRebootedError, TargetTimeoutError
 from fercompress.measure import simulate
 from fercompress.measure.channel import Completed, LocalChannel
 from fercompress.measure.simlayers import Layer, layers
 from fercompress.records import digest
+from fercompress.section import Section
 
 Fault = Literal["link-lost", "reboot", "hang", "out-of-memory", "disk-full", "throttle", "bad-meter", "garbled"]
 THROTTLED_BLOCKS = 3  # a hot board stays slow for so many blocks
