@@ -132,6 +132,12 @@ class Bottleneck(Section):
     bytes_of: str | None = None  # None: as many hidden units as the teacher; a variant's name: as many as its stored bytes allow
 
 
+class Retrain(Section):
+    """Control: the dense predictor itself, trained on like the variants: what their further training alone is worth."""
+
+    step: Literal["retrain"]
+
+
 class SmallDense(Section):
     """Control: a pooled dense LSTM as large as another variant's stored bytes allow, trained like the variants."""
 
@@ -161,7 +167,7 @@ class Quantize(Section):
         return self
 
 
-Step = Annotated[LowRank | TensorTrain | Bottleneck | SmallDense | Quantize, Field(discriminator="step")]
+Step = Annotated[LowRank | TensorTrain | Bottleneck | SmallDense | Retrain | Quantize, Field(discriminator="step")]
 
 
 class Variant(Section):
@@ -172,7 +178,7 @@ class Variant(Section):
     def _order(self) -> Self:
         kinds = [step.step for step in self.recipe]
         if sum(kind not in ("quantize", "low-rank") for kind in kinds) > 1:
-            raise ValueError("a recipe holds at most one of tensor-train, bottleneck and small-dense")
+            raise ValueError("a recipe holds at most one of tensor-train, bottleneck, small-dense and retrain")
         if "low-rank" in kinds[1:]:
             raise ValueError("low-rank comes first in a recipe, and once: the predictor learns on the features of the extractor that it makes")
         if "quantize" in kinds and any(kind != "quantize" for kind in kinds[kinds.index("quantize") :]):

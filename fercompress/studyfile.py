@@ -21,6 +21,7 @@ from fercompress.config import (
     Measure,
     Model,
     Quantize,
+    Retrain,
     SmallDense,
     Study,
     TensorTrain,
@@ -149,7 +150,7 @@ def _substitute(node: Any, values: dict[str, Any], source: str) -> Any:
 _SECTIONS: dict[str, type[Section]] = {
     "data.synthetic": SyntheticData, "data.gfe": GfeData, "model": Model, "train": Train, "train.augment": Augment, "fine_tune": FineTune,
     "measure": Measure, "variants": Variant, "recipe.low-rank": LowRank, "recipe.tensor-train": TensorTrain, "recipe.bottleneck": Bottleneck,
-    "recipe.small-dense": SmallDense, "recipe.quantize": Quantize,
+    "recipe.small-dense": SmallDense, "recipe.retrain": Retrain, "recipe.quantize": Quantize,
 }  # fmt: skip
 
 

@@ -57,6 +57,23 @@ def context() -> Context:
     )
 
 
+def test_a_retrained_dense_predictor_is_trained_on_and_leaves_the_teacher_alone(context):
+    teacher = Own()
+    given: list[nn.Module] = []
+
+    def fit(predictor: nn.Module) -> nn.Module:
+        given.append(predictor)
+        torch.testing.assert_close(predictor.state_dict(), teacher.state_dict())
+        with torch.no_grad():
+            predictor.head.bias += 1
+        return predictor
+
+    made, way = apply(_variant({"step": "retrain"}), teacher, context, fit)
+    assert given == [made]
+    assert "trained on" in way
+    torch.testing.assert_close(made.head.bias, teacher.head.bias + 1)
+
+
 def _never(_: nn.Module) -> nn.Module:
     raise AssertionError("a recipe without a change must not train")
 

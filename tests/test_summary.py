@@ -297,6 +297,7 @@ def test_training_columns_average_over_seeds_and_folds(store):
     ("recipe", "expected"),
     [
         ([], ("as-trained", None, 32, 32)),
+        ([{"step": "retrain"}], ("control", None, 32, 32)),
         ([{"step": "quantize", "part": "extractor", "bits": 8}], ("as-trained", None, 8, 32)),
         ([{"step": "tensor-train", "rank": 4, "start": "decompose"}, {"step": "quantize", "part": "predictor", "bits": 4}], ("decomposed", 4, 32, 4)),
         ([{"step": "tensor-train", "rank": 2, "start": "from-scratch"}], ("from-scratch", 2, 32, 32)),

@@ -102,6 +102,10 @@ def _small_dense(predictor: nn.Module, step: config.SmallDense, context: Context
     return build(hidden), f"control: pooled features and a dense LSTM{size}, trained from scratch"
 
 
+def _retrain(predictor: nn.Module, _step: config.Retrain, _context: Context, _wishes: tuple[config.Quantize, ...]) -> tuple[nn.Module, str]:
+    return copy.deepcopy(predictor), "control: dense, trained on like the variants"
+
+
 def _hidden(
     bytes_of: str | None, build: Callable[[int], nn.Module], as_teacher: int, context: Context, wishes: tuple[config.Quantize, ...]
 ) -> tuple[int, str]:
@@ -116,4 +120,5 @@ STEPS: dict[type[Section], Change] = {
     config.TensorTrain: _tensor_train,
     config.Bottleneck: _bottleneck,
     config.SmallDense: _small_dense,
+    config.Retrain: _retrain,
 }

@@ -15,7 +15,7 @@ from fercompress.results.tables import Tables
 
 FLOAT_BITS = 32
 WAYS = {"decompose": "decomposed", "from-scratch": "from-scratch", "data-aware": "data-aware"}  # a tensor-train step's start -> column `way`
-CONTROLS = ("bottleneck", "small-dense")
+CONTROLS = ("bottleneck", "small-dense", "retrain")
 
 
 def recipe(row: Row) -> None:

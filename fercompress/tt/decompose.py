@@ -69,7 +69,7 @@ def input_moments(samples: Tensor, inputs: Sequence[int]) -> list[Tensor]:
     if samples.ndim != 2 or not len(samples) or samples.shape[1] > columns:
         raise ShapeError(f"samples of inputs must be (n, {columns}) for factors {tuple(inputs)} with n at least 1, got {tuple(samples.shape)}")
     sums = [torch.zeros(size, size, dtype=torch.float64, device=samples.device) for size in inputs]
-    for part in samples.detach().split(_MOMENT_ROWS):  # a float64 copy of all samples would be written and read from memory
+    for part in torch.split(samples.detach(), _MOMENT_ROWS):  # a float64 copy of all samples would be written and read from memory
         filled = torch.nn.functional.pad(part.double(), (0, columns - samples.shape[1])).reshape(-1, *inputs)
         for axis, total in enumerate(sums, start=1):
             vectors = filled.movedim(axis, -1).reshape(-1, len(total))
