@@ -32,7 +32,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_latency_faults import go_on
-from fercompress.measure.ssh import Address
+from fercompress.measure.endpoint import Address
 go_on(Path({folder!r}), Address("127.0.0.1", "lab", {port}, {user!r}, Path({key!r}), sys.executable, "work", Path({known!r}), 20.0))
 """
 

@@ -18,8 +18,9 @@ from sshlab import Proxy, Sshd, eventually, free_port, isolated, write_key
 from fercompress.errors import AgentError, DiskFullError, InputError, TargetError, TargetTimeoutError
 from fercompress.measure import link, ssh
 from fercompress.measure.channel import Channel
+from fercompress.measure.endpoint import Address
 from fercompress.measure.hostkeys import Pinned
-from fercompress.measure.ssh import Address, UnreachableError, host_key
+from fercompress.measure.ssh import UnreachableError, host_key
 from fercompress.measure.sshchannel import SshChannel
 
 ROOT = Path(__file__).resolve().parents[1]

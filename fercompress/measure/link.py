@@ -19,7 +19,8 @@ import paramiko
 
 from fercompress.errors import DiskFullError, TargetBusyError, TargetError
 from fercompress.measure.agentpack import AgentPack
-from fercompress.measure.ssh import CONNECT_S, Address, Login, UnreachableError
+from fercompress.measure.endpoint import Address
+from fercompress.measure.ssh import CONNECT_S, Login, UnreachableError
 
 FRAME = struct.Struct(">II")
 HEADER_LIMIT_BYTES = 1 << 20

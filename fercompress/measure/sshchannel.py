@@ -23,8 +23,9 @@ from fercompress_agent.wheels import SITE
 from fercompress.errors import AgentError, DiskFullError, TargetError, TargetRebootedError, TargetTimeoutError
 from fercompress.measure import agentpack
 from fercompress.measure.channel import FILE_LIMIT_BYTES, OUTPUT_LIMIT_BYTES, Completed, target_error
+from fercompress.measure.endpoint import Address
 from fercompress.measure.link import DISK_FULL, Link, LinkLostError, disk_error
-from fercompress.measure.ssh import Address, UnreachableError
+from fercompress.measure.ssh import UnreachableError
 
 PIECE_BYTES = 256 << 10
 REQUEST_S = 15.0  # without an answer the link is dead: keep-alives do not notice a peer that is silent
