@@ -230,7 +230,8 @@ class Link:
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise LinkLostError(str(error) or type(error).__name__) from error
         if not piece:
-            raise LinkLostError("the far end closed the connection")
+            said = self._channel.in_stderr_buffer.empty().decode("utf-8", "replace").strip().splitlines()
+            raise LinkLostError("the far end closed the connection" + (f" ({shown(said[-1], 200)})" if said else ""))
         self._buffer += piece
 
     def _settle(self) -> None:
