@@ -135,14 +135,16 @@ def provision(target: str, wheelhouse: Path, plan: bool) -> None:
 @board.command()
 @_target
 @click.option("--all", "everything", is_flag=True, help="The agent's own file and provisioned wheels too.")
-def clean(target: str, everything: bool) -> None:
-    """End what fercompress runs on a target and remove what it put there."""
+@click.option("--end", is_flag=True, help="Also where a run is at work there: end it.")
+def clean(target: str, everything: bool, end: bool) -> None:
+    """Remove what fercompress put on a target. Where somebody's run is at work there, say whose and stop, unless --end is given."""
     from fercompress.measure import board as boards
     from fercompress.measure.sshchannel import SshChannel
 
     loaded = boards.load_board(target)
     if loaded.kind != "ssh":
         raise InputError(f"target {loaded.name!r} keeps its files in each study's output folder, under work/: delete them there")
-    with SshChannel(boards.address(loaded)) as channel:
-        freed_bytes = channel.clean(everything)
-    click.echo(f"{freed_bytes / 1e6:.1f} MB freed on {loaded.name}")
+    with SshChannel(boards.address(loaded), take_over=end) as channel:
+        done = channel.clean(everything)
+    whose = f"; the last there was {done.owner}, since {done.since}" if done.owner else ""
+    click.echo(f"{done.freed_bytes / 1e6:.1f} MB freed on {loaded.name}{whose}")

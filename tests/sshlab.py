@@ -24,7 +24,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fercompress.measure.ssh import Address, fingerprint
+from fercompress.measure.endpoint import Address
+from fercompress.measure.ssh import fingerprint
 
 
 def sshd_path() -> str:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from sshlab import Sshd
+from sshlab import Sshd, eventually
 
 from fercompress.cli import app
-from fercompress.errors import InputError, TargetError
+from fercompress.errors import InputError, TargetBusyError, TargetError
+from fercompress.measure.sshchannel import SshChannel
 
 
 def target(lab: Sshd, folder: Path, known_hosts: Path | None = None, **more: str) -> str:
@@ -77,6 +78,64 @@ def test_what_was_put_there_is_removed(lab: Sshd, tmp_path: Path) -> None:
     assert "3.0 MB freed on mine" in board("clean", file).output
     assert [path.suffix for path in lab.files.iterdir()] == [".pyz"]
     board("clean", file, "--all")
+    assert list(lab.files.iterdir()) == []
+
+
+WAITS = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.02)"
+
+
+def left_by_a_dead_host(lab: Sshd) -> str:
+    """A command of a run whose host was killed runs on. returns: the host's name"""
+    with SshChannel(lab.address(), "run-1") as channel:
+        channel.greet()
+        start = {"job": "ab", "argv": [channel.address.python, "-c", WAITS], "deadline_s": 100, "limit_bytes": 1000, "check": {}}
+        assert channel._ask("start", start)[0]["state"] == "running"
+        name = channel.owner["name"]
+    assert eventually(lambda: not lab.sessions())
+    return name
+
+
+def test_what_another_run_uses_is_not_removed_and_its_host_is_named(lab: Sshd, tmp_path: Path) -> None:
+    file = target(lab, tmp_path)
+    with SshChannel(lab.address(), "run-1") as channel:
+        channel.greet()
+        (lab.files / "needed").write_bytes(b"x")
+        with pytest.raises(TargetBusyError) as caught:
+            board("clean", file)
+        assert str(caught.value).startswith(f"target 'mine': {channel.owner['name']} measures there since 20")
+        assert "not connected" not in str(caught.value)
+        assert str(caught.value).endswith("end it: fercompress board clean mine --end")
+        assert (lab.files / "needed").exists()
+
+
+def test_while_a_dead_hosts_command_runs_nothing_is_removed_and_after_its_end_it_is_said_whose_it_was(lab: Sshd, tmp_path: Path) -> None:
+    file, name = target(lab, tmp_path), left_by_a_dead_host(lab)
+    (lab.files / "left").write_bytes(b"x" * 2_000_000)
+    with pytest.raises(TargetBusyError, match=r"its host is not connected, a job of its runs on, for \d+ s at most"):
+        board("clean", file)
+    assert (lab.files / "left").exists()
+    (lab.files / "go").touch()
+
+    def cleaned() -> str:
+        try:
+            return board("clean", file).output
+        except TargetBusyError:
+            return ""
+
+    said: list[str] = []
+    assert eventually(lambda: said.append(cleaned()) or said[-1])
+    assert said[-1].startswith(f"2.0 MB freed on mine; the last there was {name}, since 20")
+    assert not (lab.files / "left").exists()
+
+
+def test_another_run_is_ended_where_a_person_says_so(lab: Sshd, tmp_path: Path) -> None:
+    file = target(lab, tmp_path)
+    left_by_a_dead_host(lab)
+    assert "the last there was" in board("clean", file, "--end").output
+    assert not any(WAITS in process.cmdline() for process in lab.lab_processes())
+    with SshChannel(lab.address(unreachable_s=2), "run-2") as channel:  # one that is connected is put out too, and does not come back
+        channel.greet()
+        assert "the last there was" in board("clean", file, "--end", "--all").output
     assert list(lab.files.iterdir()) == []
 
 

@@ -32,31 +32,32 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_latency_faults import go_on
-from fercompress.measure.ssh import Address
-go_on(Path({folder!r}), Address("127.0.0.1", "lab", {port}, {user!r}, Path({key!r}), sys.executable, "work", Path({known!r}), 20.0))
+from fercompress.measure.endpoint import Address
+go_on(Path({folder!r}), Address("127.0.0.1", "lab", {port}, {user!r}, Path({key!r}), sys.executable, "work", Path({known!r}), 20.0), {block_s})
 """
 
 
-def go_on(folder: Path, address) -> None:
+def go_on(folder: Path, address, block_s: float) -> None:
     """A session of two variants under one run's name, recorded in `folder`, as `fercompress run` does it."""
     copies = Path(tempfile.mkdtemp(dir=folder))  # the same bundles, whichever host writes them
     bundles = {name: [MeasuredBundle(tiny_bundle.write(copies / name, name, seed), 0, "f", ROWS)] for seed, name in enumerate("ab")}
+    settings = SETTINGS.model_copy(update={"block_s": block_s})
     with Store.open(folder / "results.sqlite") as store, SshChannel(address, "run-1") as channel:
         measure(
-            bundles, tiny_bundle.clips(), SETTINGS, load_board("localhost"), channel, folder / "host", done=store.done(), record=store.record,
+            bundles, tiny_bundle.clips(), settings, load_board("localhost"), channel, folder / "host", done=store.done(), record=store.record,
             progress=lambda _: None, run_id="run-1", tried=store.tried(),
         )  # fmt: skip
 
 
 class Study:
     def __init__(self, lab: Sshd, folder: Path) -> None:
-        self.lab, self.folder = lab, folder
+        self.lab, self.folder, self.block_s = lab, folder, BLOCK_S
 
     def start(self) -> subprocess.Popen[bytes]:
         address = self.lab.address()
         script = HOST.format(
             tests=str(Path(__file__).parent), folder=str(self.folder), port=address.port, user=address.user, key=str(address.key),
-            known=str(address.known_hosts),
+            known=str(address.known_hosts), block_s=self.block_s,
         )  # fmt: skip
         self.host = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         return self.host
@@ -156,6 +157,21 @@ def test_a_host_killed_in_mid_block_takes_that_block_up_and_repeats_none(lab, tm
     blocks = study.blocks()
     assert len(blocks) == 4
     assert seen <= {block.facts["pid"] for block in blocks}
+
+
+def test_a_block_of_other_settings_that_a_killed_host_left_is_ended_before_a_block_is_timed(lab, tmp_path):
+    study = Study(lab, tmp_path)
+    study.block_s = 120.0
+    host = study.start()
+    left = study.agent_in_block(set())
+    host.kill()
+    host.communicate()
+    study.block_s = BLOCK_S
+    host = study.start()
+    study.agent_in_block({left.pid})
+    assert not left.is_running()
+    study.finish(host)
+    check(study, {left.pid})
 
 
 def test_a_power_cut_in_mid_block_is_marked_and_its_samples_do_not_count(lab, tmp_path):

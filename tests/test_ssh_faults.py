@@ -28,7 +28,7 @@ ONCE = "import os, time\nopen('began', 'a').write('x')\nwhile not os.path.exists
 HOST = """
 import sys, json
 from pathlib import Path
-from fercompress.measure.ssh import Address
+from fercompress.measure.endpoint import Address
 from fercompress.measure.sshchannel import SshChannel
 said = json.loads(sys.argv[1])
 address = Address(said["host"], "lab", said["port"], said["user"], Path(said["key"]), said["python"], "work", Path(said["known_hosts"]))

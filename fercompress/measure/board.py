@@ -15,9 +15,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from fercompress.errors import InputError, StudyError
 from fercompress.measure.channel import LocalChannel
+from fercompress.measure.endpoint import Address, expanded
 from fercompress.measure.power import Power
 from fercompress.measure.simchannel import Faults, SimulatedChannel, Simulation
-from fercompress.measure.ssh import Address
 from fercompress.measure.sshchannel import SshChannel
 from fercompress.section import Name, Section, did_you_mean
 
@@ -168,7 +168,7 @@ def address(board: Board) -> Address:
     """raises: InputError if a target that is reached over SSH does not say where it is"""
     return Address(
         require_host(board), board.name, board.port, board.user or "", Path(board.key) if board.key else None, board.python, board.workspace,
-        Path(board.known_hosts).expanduser() if board.known_hosts else known_hosts(), board.unreachable_s, board.disk_mb,
+        expanded(board.known_hosts) if board.known_hosts else known_hosts(), board.unreachable_s, board.disk_mb,
     )  # fmt: skip
 
 

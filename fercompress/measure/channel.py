@@ -57,6 +57,10 @@ class Channel(Protocol):
         """What the command of this name left (its status, its output) and these files are not needed any more; what is not there is fine."""
         ...
 
+    def running(self) -> dict[str, float]:
+        """The commands that run on the target for this run, whoever started them: by name, how many seconds their deadlines leave them."""
+        ...
+
     def remove(self, remote: str) -> None:
         """Remove a file or a folder; one that is not there is removed."""
         ...
@@ -164,6 +168,10 @@ class LocalChannel:
                 place.unlink(missing_ok=True)
         except OSError as error:
             raise target_error(f"cannot remove {place}", error) from error
+
+    def running(self) -> dict[str, float]:
+        """A child ends with the process that started it."""
+        return {}
 
     def reserve(self, names: Sequence[str]) -> None:
         """This machine's disk has no budget: nothing is ever removed to make room."""

@@ -9,8 +9,7 @@ import paramiko
 from paramiko.hostkeys import InvalidHostKey
 
 from fercompress.errors import InputError
-from fercompress.measure import ssh
-from fercompress.measure.ssh import Address
+from fercompress.measure.endpoint import Address, endpoint
 
 
 class Pinned:
@@ -19,7 +18,7 @@ class Pinned:
     def __init__(self, address: Address) -> None:
         assert address.known_hosts is not None
         self.path: Path = address.known_hosts
-        self.name = ssh.endpoint(address).known_as
+        self.name = endpoint(address).known_as
         try:
             self.keys = paramiko.HostKeys(str(self.path)) if self.path.exists() else paramiko.HostKeys()
         except (OSError, UnicodeDecodeError, paramiko.SSHException, InvalidHostKey) as error:

@@ -19,13 +19,15 @@ import paramiko
 
 from fercompress.errors import DiskFullError, TargetBusyError, TargetError
 from fercompress.measure.agentpack import AgentPack
-from fercompress.measure.ssh import CONNECT_S, Address, Login, UnreachableError
+from fercompress.measure.endpoint import Address
+from fercompress.measure.ssh import CONNECT_S, Login, UnreachableError
 
 FRAME = struct.Struct(">II")
 HEADER_LIMIT_BYTES = 1 << 20
 BODY_LIMIT_BYTES = 1 << 20
 NOISE_LIMIT_BYTES = 1 << 20  # of what a login shell may print before the porter speaks
 SETTLE_S = 3.0
+STALL_S = 60.0
 START_S = 30.0  # for a slow board to start Python and read the pack
 SLOWEST_BYTES_PER_S = 16 << 10  # a request may take this much longer for what it carries
 
@@ -51,7 +53,8 @@ def sound(path):
         return False
 try:
     os.umask(0o077)
-    ask["folder"] = os.path.join(os.path.expanduser("~"), ask["workspace"])
+    # Its UTF-8 bytes, also where the locale is C and this Python's own spelling is ASCII.
+    ask["folder"] = os.path.join(os.path.expanduser("~"), os.fsdecode(ask["workspace"].encode("utf-8")))
     os.makedirs(os.path.join(ask["folder"], "files"), exist_ok=True)
     pack = os.path.join(ask["folder"], "files", ask["pack"])
     if not sound(pack):
@@ -65,7 +68,8 @@ try:
     from fercompress_agent import porter
     porter.main(ask, say)
 except OSError as error:
-    say("failed " + json.dumps([error.errno or 0, error.strerror or str(error), str(error.filename or "")]))
+    name = os.fsencode(error.filename or "").decode("utf-8", "replace")
+    say("failed " + json.dumps([error.errno or 0, error.strerror or str(error), name]))
 """
 
 
@@ -76,8 +80,10 @@ class LinkLostError(Exception):
 class Link:
     """A logged-in connection whose far end is the porter."""
 
-    def __init__(self, address: Address, pack: AgentPack, owner: dict[str, str]) -> None:
-        """owner: token and name of who wants the workspace
+    def __init__(self, address: Address, pack: AgentPack, owner: dict[str, str], *, stall_s: float = STALL_S, take_over: bool = False) -> None:
+        """owner: token and name of who wants the workspace; stall_s: the porter ends when an answer is not taken for so long
+
+        take_over: end what another owner runs there
 
         raises: UnreachableError, TargetError, TargetBusyError, DiskFullError
         """
@@ -89,7 +95,7 @@ class Link:
         self._noise: list[bytes] = []  # what the login shell printed before the porter spoke
         self._readable = threading.Event()
         try:
-            self._start(pack, owner)
+            self._start(pack, {"owner": owner, "stall_s": stall_s, "take_over": take_over})
         except (LinkLostError, OSError, EOFError, paramiko.SSHException) as error:
             self.close()
             raise UnreachableError(f"{self.title}: the connection ended while the agent started ({error}); is the board starting?") from error
@@ -97,7 +103,7 @@ class Link:
             self.close()
             raise
 
-    def _start(self, pack: AgentPack, owner: dict[str, str]) -> None:
+    def _start(self, pack: AgentPack, wishes: dict[str, Any]) -> None:
         transport = self._login.client.get_transport()
         assert transport is not None
         self._channel = transport.open_session(timeout=CONNECT_S)
@@ -112,16 +118,16 @@ class Link:
         finally:
             watch.cancel()
         try:
-            self._greet(pack, owner)
+            self._greet(pack, wishes)
         except LinkLostError:  # sending may fail as well as reading, where the command ended at once
             self._explain()
             raise
 
-    def _greet(self, pack: AgentPack, owner: dict[str, str]) -> None:
+    def _greet(self, pack: AgentPack, wishes: dict[str, Any]) -> None:
         nonce = secrets.token_hex(16)
         first = {
-            "nonce": nonce, "workspace": self.address.workspace, "pack": pack.name, "sha256": pack.sha256, "bytes": len(pack.data),
-            "owner": owner, "disk_bytes": self.address.disk_mb << 20,
+            **wishes, "nonce": nonce, "workspace": self.address.workspace, "pack": pack.name, "sha256": pack.sha256, "bytes": len(pack.data),
+            "disk_bytes": self.address.disk_mb << 20,
         }  # fmt: skip
         self._send(json.dumps(first).encode("ascii") + b"\n", START_S)
         word, rest = self._word(nonce.encode("ascii"))
@@ -168,8 +174,16 @@ class Link:
 
     def _busy(self, rest: str) -> TargetBusyError:
         owner = json.loads(rest)
-        name, since = str(owner.get("name", "another host"))[:200], str(owner.get("since", "an unknown time"))[:40]
-        return TargetBusyError(f"{self.title}: {name} measures there since {since}; wait for its end, or end it there")
+        name, since = shown(owner.get("name", "another host"), 200), shown(owner.get("since", "an unknown time"), 40)
+        left_s = owner.get("left_s")
+        running = (
+            f"a job of its runs on, for {left_s:.0f} s at most" if isinstance(left_s, float) and 0 < left_s < 1e6 else "something of its runs on"
+        )
+        state = "" if owner.get("connected") is True else f"; its host is not connected, {running}"
+        return TargetBusyError(
+            f"{self.title}: {name} measures there since {since}{state}; "
+            f"wait for its end, or end it: fercompress board clean {self.address.title} --end"
+        )
 
     def ask(self, ask: dict[str, Any], body: bytes, deadline_s: float) -> tuple[dict[str, Any], bytes]:
         """One request and its answer. raises: LinkLostError"""
@@ -216,7 +230,8 @@ class Link:
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise LinkLostError(str(error) or type(error).__name__) from error
         if not piece:
-            raise LinkLostError("the far end closed the connection")
+            said = self._channel.in_stderr_buffer.empty().decode("utf-8", "replace").strip().splitlines()
+            raise LinkLostError("the far end closed the connection" + (f" ({shown(said[-1], 200)})" if said else ""))
         self._buffer += piece
 
     def _settle(self) -> None:
@@ -231,10 +246,15 @@ class Link:
 
 def disk_error(address: Address, number: int, reason: str, file: str) -> TargetError:
     """The error for an OSError on the target; number: its errno, as Linux counts whatever this machine is"""
-    where = f"target {address.title!r}: {file[:200]}: {reason[:200]}" if file else f"target {address.title!r}: {reason[:200]}"
+    where = f"target {address.title!r}: " + ": ".join(shown(part, 200) for part in (file, reason) if part)
     if number in DISK_FULL:
         return DiskFullError(f"{where}; free some with: fercompress board clean {address.title}")
     return TargetError(f"{where}; the workspace must be writable: see `workspace` in the target's file")
+
+
+def shown(text: object, most: int) -> str:
+    """A target's words, fit to be printed: letters that are none, half of a surrogate pair too, as `?`."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text)[:most])
 
 
 HINT = "see `python` in the target's file"

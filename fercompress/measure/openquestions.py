@@ -159,9 +159,10 @@ def _logins(board: Board) -> tuple[Any, str]:
 
 def _offered(board: Board) -> list[str] | None:
     from fercompress.measure import ssh
+    from fercompress.measure.endpoint import endpoint
 
     where = address(board)
-    place = ssh.endpoint(where)
+    place = endpoint(where)
     with contextlib.ExitStack() as closing:
         transport = paramiko.Transport(ssh.way(where, place, closing))
         closing.callback(transport.close)

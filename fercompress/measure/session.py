@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from fercompress.config import Measure
 from fercompress.errors import AgentError, TargetError, TargetRebootedError, TargetTimeoutError
+from fercompress.measure import leftovers
 from fercompress.measure.agentjob import Agent, Answer
 from fercompress.measure.board import Board
 from fercompress.measure.bundlecheck import check_bundles
@@ -95,9 +96,11 @@ def measure(
             raise TargetError(f"target {board.name!r}: nothing can be compared without the baseline {baseline}, which is {reason}")
 
     try:
+        schedule = plan(freight, settings, board, seed)
+        leftovers.settle(agent, [cell.job for cell in schedule.cells()])
         agent.deploy()
         target = probe(agent, bundles, board, min(settings.deadline_s, PROBE_S))
-        cells = plan(freight, target, settings, board, seed)
+        cells = replace(schedule, machine=target.facts, engines=target.engines).cells()
         before = frozenset(done)
         left = [cell for cell in cells if cell.key not in before]
         if left:
@@ -127,15 +130,16 @@ def measure(
     return tuple(cell.key for cell in cells)
 
 
-def plan(freight: Freight, target: Answer, settings: Measure, board: Board, seed: int) -> list[Cell]:
-    """returns: the whole schedule. raises: DiskFullError of this machine"""
+def plan(freight: Freight, settings: Measure, board: Board, seed: int) -> Schedule:
+    """returns: the schedule for a target that has not been asked yet: its jobs are right, its keys not. raises: DiskFullError of this machine"""
     tested = np.unique(np.concatenate([measured.clip_index for measured in every(freight.bundles)]))
     first = next(iter(freight.bundles.values()))[0].clip_index
     timed = np.random.default_rng(seed).permutation(first)[: min(TIMED_CLIPS, settings.block_clips)]
     all_clips = freight.clips_file(tested) if "accuracy" in settings.passes else None
     few_clips = freight.clips_file(np.sort(timed))
     fingerprint = freight.clips.fingerprint
-    return Schedule(freight.bundles, settings, board, target.facts, target.engines, fingerprint, all_clips, few_clips, seed).cells()
+    engines: dict[str, dict[str, str]] = {measured.bundle.engine: {} for measured in every(freight.bundles)}
+    return Schedule(freight.bundles, settings, board, {}, engines, fingerprint, all_clips, few_clips, seed)
 
 
 def probe(agent: Agent, bundles: Bundles, board: Board, deadline_s: float) -> Answer:

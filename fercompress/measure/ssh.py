@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
-import getpass
-import glob
 import hashlib
 import logging
 import os
@@ -15,19 +13,18 @@ import shlex
 import socket
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import paramiko
 from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 from paramiko.ssh_exception import IncompatiblePeer
 
-from fercompress.errors import TargetError
+from fercompress.errors import InputError, TargetError
+from fercompress.measure.endpoint import Address, Endpoint, endpoint
 
 CONNECT_S = 10.0  # for the TCP connection, the banner and the key exchange, each
 LOGIN_S = 20.0  # a board of one slow core checks a key within seconds
 AGENT_S = 5.0  # for the ssh agent on this machine to answer
-INCLUDES = 16  # files deep, as in ssh
 JUMP = re.compile(r"(?:ssh://)?(?:(?P<user>[^@]*)@)?(?:\[(?P<address>[^]]+)\]|(?P<name>[^:]+))(?::(?P<port>[0-9]{1,5}))?/?")
 JUMPS = 5  # hosts on the way; more is a loop in ~/.ssh/config
 
@@ -37,113 +34,6 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 class UnreachableError(TargetError):
     """A fault that may pass by itself: worth another try while a run goes on."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a board is and what it lends us. What is empty or None is taken from ~/.ssh/config, then from ssh's own defaults.
-
-    name: the target's name, for messages
-    key: a private key's file, besides those that ssh finds and the ssh agent's
-    python: CPython 3.6 or newer there; `~/` is the login home
-    workspace: a folder below the login home; disk_mb: MiB that it may take
-    known_hosts: the file that `fercompress board trust` writes; the user's own is read as well
-    unreachable_s: how long a link that broke is tried again
-    """
-
-    host: str
-    name: str = ""
-    port: int | None = None
-    user: str = ""
-    key: Path | None = None
-    python: str = "python3"
-    workspace: str = ".cache/fercompress"
-    known_hosts: Path | None = None
-    unreachable_s: float = 300.0
-    disk_mb: int = 2048
-
-    def __post_init__(self) -> None:
-        if not self.host or self.host.startswith("-") or any(character.isspace() for character in self.host):
-            raise ValueError(f"host must be a name or an address, got {self.host!r}")
-        if Path(self.workspace).is_absolute() or ".." in Path(self.workspace).parts or self.workspace in ("", "."):
-            raise ValueError(f"workspace is a folder below the login home, got {self.workspace!r}")
-
-    @property
-    def title(self) -> str:
-        return self.name or self.host
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """An address after ~/.ssh/config: where to connect, as whom, and under which name the host's key is known.
-
-    jumps: hosts to go through, nearest first; proxy_command: a program whose standard streams are the connection
-    """
-
-    hostname: str
-    port: int
-    user: str
-    known_name: str
-    keys: tuple[str, ...] = ()
-    known_hosts: tuple[Path, ...] = ()
-    jumps: tuple[str, ...] = ()
-    proxy_command: str = ""
-    only_these_keys: bool = False
-
-    @property
-    def place(self) -> str:
-        return f"{self.user}@{self.hostname}:{self.port}"
-
-    @property
-    def known_as(self) -> str:
-        """As known_hosts files spell it."""
-        return self.known_name if self.port == 22 else f"[{self.known_name}]:{self.port}"
-
-
-def endpoint(address: Address) -> Endpoint:
-    """raises: TargetError if ~/.ssh/config cannot be read"""
-    config = Path("~/.ssh/config").expanduser()
-    try:
-        found = paramiko.SSHConfig.from_text(config_text(config)).lookup(address.host) if config.is_file() else {"hostname": address.host}
-    except (OSError, UnicodeDecodeError, ImportError, paramiko.SSHException) as error:
-        raise TargetError(f"{config}: cannot be used ({error}); mend it, or give host, port, user and key in the target's file") from error
-    keys = [str(address.key.expanduser())] if address.key else [str(Path(name).expanduser()) for name in found.get("identityfile", [])]
-    for name in keys if address.key else []:
-        if not Path(name).is_file():
-            raise TargetError(f"target {address.title!r}: there is no private key {name}; see `key` in the target's file")
-    known = found.get("userknownhostsfile", "~/.ssh/known_hosts").split()
-    jump = found.get("proxyjump", "none")
-    command = found.get("proxycommand", "none")
-    return Endpoint(
-        found["hostname"],
-        address.port or int(found.get("port", 22)),
-        address.user or found.get("user") or getpass.getuser(),
-        found.get("hostkeyalias", found["hostname"]),
-        tuple(name for name in keys if Path(name).is_file()),
-        tuple(Path(name).expanduser() for name in ([str(address.known_hosts)] if address.known_hosts else []) + known),
-        tuple(jump.split(",")) if jump.lower() != "none" else (),
-        command if command.lower() != "none" else "",
-        found.get("identitiesonly", "no").lower() == "yes",
-    )
-
-
-def config_text(path: Path, block: str = "Host *", depth: int = 0) -> str:
-    """An ssh config with the files that it includes in their places: paramiko passes `Include` over. raises: OSError, UnicodeDecodeError
-
-    Relative names lie below ~/.ssh (ssh_config(5)). What follows an Include belongs to the block around it again.
-    """
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        word, _, rest = re.sub(r"\s*=\s*|\s+", " ", line.strip(), count=1).partition(" ")
-        if word.lower() in ("host", "match"):
-            block = line
-        if word.lower() != "include" or depth >= INCLUDES:
-            lines.append(line)
-            continue
-        for pattern in shlex.split(rest):
-            for found in sorted(glob.glob(str(Path("~/.ssh").expanduser() / Path(pattern).expanduser()))):
-                lines += [config_text(Path(found), block, depth + 1), block]
-    return "\n".join(lines)
 
 
 def known_keys(paths: Iterable[Path]) -> paramiko.HostKeys:
@@ -213,19 +103,22 @@ class Login:
 
 
 def way(address: Address, place: Endpoint, closing: contextlib.ExitStack, depth: int = 0) -> socket.socket | paramiko.Channel:
-    """The connection that SSH is spoken on; `closing` gets what it needs to end. raises: UnreachableError, TargetError"""
+    """The connection that SSH is spoken on; `closing` gets what it needs to end. raises: UnreachableError, TargetError, InputError"""
     title = f"target {address.title!r} ({place.place})"
     if place.jumps:
         if depth >= JUMPS:
-            raise TargetError(f"{title}: more than {JUMPS} hosts to jump over; does ProxyJump in ~/.ssh/config go in a circle?")
+            raise InputError(f"{title}: more than {JUMPS} hosts to jump over; does ProxyJump in ~/.ssh/config go in a circle?")
         *before, last = place.jumps
         parts = JUMP.fullmatch(last.strip())
-        if not parts:
-            raise TargetError(f"{title}: ProxyJump {last!r} of ~/.ssh/config cannot be read: it is user@host:port or ssh://user@host:port")
+        if not parts or not 1 <= int(parts["port"] or 22) <= 65535:
+            raise InputError(f"{title}: ProxyJump {last!r} of ~/.ssh/config cannot be read: it is user@host:port or ssh://user@host:port")
         user, host, port = parts["user"] or "", parts["address"] or parts["name"], parts["port"]
         if before:
-            raise TargetError(f"{title}: one host per ProxyJump, please: give {host} in ~/.ssh/config a ProxyJump {','.join(before)} of its own")
-        on_the_way = Address(host, f"{address.title}, by way of {host}", int(port) if port else None, user, known_hosts=address.known_hosts)
+            raise InputError(f"{title}: one host per ProxyJump, please: give {host} in ~/.ssh/config a ProxyJump {','.join(before)} of its own")
+        try:
+            on_the_way = Address(host, f"{address.title}, by way of {host}", int(port) if port else None, user, known_hosts=address.known_hosts)
+        except ValueError as error:
+            raise InputError(f"{title}: ProxyJump {last!r} of ~/.ssh/config names no host: {error}") from error
         login = Login(on_the_way, depth + 1)
         closing.callback(login.close)
         transport = login.client.get_transport()
@@ -240,8 +133,8 @@ def way(address: Address, place: Endpoint, closing: contextlib.ExitStack, depth:
         with theirs:
             try:
                 program = subprocess.Popen(shlex.split(place.proxy_command), stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.DEVNULL)
-            except (OSError, ValueError) as error:
-                raise TargetError(f"{title}: ProxyCommand of ~/.ssh/config cannot be started ({error})") from error
+            except (OSError, ValueError, IndexError) as error:  # no such program; quotes that do not end; no words at all
+                raise InputError(f"{title}: ProxyCommand of ~/.ssh/config cannot be started ({error})") from error
         closing.callback(program.wait)
         closing.callback(program.kill)
         return ours
@@ -249,6 +142,10 @@ def way(address: Address, place: Endpoint, closing: contextlib.ExitStack, depth:
         connection = socket.create_connection((place.hostname, place.port), CONNECT_S)
     except OSError as error:
         raise refusal(title, address, place, error) from error
+    except ValueError as error:  # a label that is empty or longer than 63 letters
+        raise InputError(
+            f"{title}: {place.hostname!r} is no host's name ({error}); see `host` in the target's file and HostName in ~/.ssh/config"
+        ) from error
     closing.callback(connection.close)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection

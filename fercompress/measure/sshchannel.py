@@ -23,8 +23,9 @@ from fercompress_agent.wheels import SITE
 from fercompress.errors import AgentError, DiskFullError, TargetError, TargetRebootedError, TargetTimeoutError
 from fercompress.measure import agentpack
 from fercompress.measure.channel import FILE_LIMIT_BYTES, OUTPUT_LIMIT_BYTES, Completed, target_error
-from fercompress.measure.link import DISK_FULL, Link, LinkLostError, disk_error
-from fercompress.measure.ssh import Address, UnreachableError
+from fercompress.measure.endpoint import Address
+from fercompress.measure.link import DISK_FULL, STALL_S, Link, LinkLostError, disk_error, shown
+from fercompress.measure.ssh import UnreachableError
 
 PIECE_BYTES = 256 << 10
 REQUEST_S = 15.0  # without an answer the link is dead: keep-alives do not notice a peer that is silent
@@ -34,6 +35,23 @@ BACK_OFF_FIRST_S, BACK_OFF_LAST_S = 0.1, 5.0
 LATE_S = 30.0  # beyond a command's deadline, after which its supervisor is not believed any more
 CLOSE_S = 3.0
 SPARE_BYTES = 1 << 20  # of the target's disk, left for jobs' own files
+
+
+JOB = re.compile(r"[0-9a-f-]{1,64}")
+NO_SUCH_FILE = 2  # ENOENT of Linux
+
+
+class VanishedError(AgentError):
+    """A file or folder on the target was removed between two requests, or within one."""
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """owner, since: who had the workspace before, and since when; "" where it was nobody"""
+
+    freed_bytes: int
+    owner: str
+    since: str
 
 
 @dataclass(frozen=True)
@@ -54,16 +72,21 @@ class SshChannel:
     """One connection at a time, opened by the first request; several threads may use it.
 
     owner: the same for every process that may take up what this one started: a run's id. Only one owner at a time has a target's workspace.
+    take_over: end what another owner runs there, instead of raising TargetBusyError
+    stall_s: on the target, the far end of a link whose answers nobody takes for so long ends
     """
 
     def __init__(
         self, address: Address, owner: str = "", *,
-        request_s: float = REQUEST_S, output_limit_bytes: int = OUTPUT_LIMIT_BYTES, file_limit_bytes: int = FILE_LIMIT_BYTES,
+        take_over: bool = False, request_s: float = REQUEST_S, stall_s: float = STALL_S,
+        output_limit_bytes: int = OUTPUT_LIMIT_BYTES, file_limit_bytes: int = FILE_LIMIT_BYTES,
     ) -> None:  # fmt: skip
         self.address = address
         self.title = f"target {address.title!r}"
         self.owner = {"token": owner or secrets.token_hex(16), "name": f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"}
+        self.take_over = take_over
         self.request_s = request_s
+        self.stall_s = stall_s
         self.output_limit_bytes = output_limit_bytes
         self.file_limit_bytes = file_limit_bytes
         self.reconnects = 0
@@ -90,12 +113,16 @@ class SshChannel:
             with local.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
                 size_bytes = file.tell()
-                for _ in range(2):  # once more where a disk or a memory bit turned on the way
-                    if self._send(file, remote, sha256, size_bytes):
-                        return
+                for _ in range(2):  # once more where a disk or a memory bit turned on the way, or somebody cleaned there
+                    with contextlib.suppress(VanishedError):
+                        if self._send(file, remote, sha256, size_bytes):
+                            return
         except OSError as error:
             raise target_error(f"cannot read {local}", error) from error
-        raise TargetError(f"{self.title}: {remote} arrived damaged twice; is {local} being written, or the target's disk broken?")
+        raise TargetError(
+            f"{self.title}: {remote} arrived damaged twice; is {local} being written, "
+            "does something remove files there, or is the target's disk broken?"
+        )
 
     def _send(self, file: Any, remote: str, sha256: str, size_bytes: int) -> bool:
         name = {"name": remote, "sha256": sha256}
@@ -181,6 +208,10 @@ class SshChannel:
                 raise AgentError(f"{self.title}: cannot start {argv[0]}: {status['failed']}; does the target's file name the right python?")
             exit_code = _whole(status, "exit", least=-255)
             return Completed(exit_code, self._output(name, "stdout"), self._output(name, "stderr"))
+        except AgentError:
+            with contextlib.suppress(TargetError):
+                self._forget(name)  # it may run on: another attempt must not run beside it
+            raise
         finally:
             with self._lock:
                 self._running.discard(name)
@@ -223,7 +254,9 @@ class SshChannel:
     def _output(self, name: str, stream: str) -> bytes:
         data = bytearray()
         while len(data) < self.output_limit_bytes:
-            _, piece = self._ask("output", {"job": name, "stream": stream, "offset": len(data)})
+            answer, piece = self._ask("output", {"job": name, "stream": stream, "offset": len(data)})
+            if answer.get("gone") is True:
+                raise VanishedError(f"{self.title}: what the command said was removed there; does something clean up below the workspace?")
             if not piece:
                 break
             data += piece
@@ -255,10 +288,19 @@ class SshChannel:
         answer, _ = self._ask("evict", {"needed_bytes": needed_bytes, "keep": sorted({self._pack.name, *self._reserved})}, more_s=120.0)
         return _whole(answer, "room_bytes", least=-(1 << 60))
 
-    def clean(self, everything: bool = False) -> int:
-        """End every job, remove the workspace's files; the agent and provisioned wheels only with `everything`. returns: how many bytes that freed"""
+    def clean(self, everything: bool = False) -> Cleaned:
+        """End every job, remove the workspace's files; the agent and provisioned wheels only with `everything`."""
         answer, _ = self._ask("clean", {"keep": [] if everything else [self._pack.name, SITE]}, more_s=120.0)
-        return _whole(answer, "freed_bytes", least=-(1 << 60))
+        last = answer.get("last")
+        owner, since = (shown(last.get(key, ""), 200) for key in ("name", "since")) if isinstance(last, dict) else ("", "")
+        return Cleaned(_whole(answer, "freed_bytes", least=-(1 << 60)), owner, since)
+
+    def running(self) -> dict[str, float]:
+        answer, _ = self._ask("running", {})
+        jobs = answer.get("jobs")
+        if not isinstance(jobs, dict) or not all(JOB.fullmatch(name) and isinstance(left_s, int | float) for name, left_s in jobs.items()):
+            raise AgentError(f"the target's answer cannot be used (jobs = {shown(jobs, 60)}); is the agent there the host's own?")
+        return {name: float(left_s) for name, left_s in jobs.items()}
 
     def greet(self) -> Greeting:
         self._ask("hello", {})  # so that the link stands before the round trip is timed
@@ -309,7 +351,10 @@ class SshChannel:
                 self._closed.wait(pause_s)
                 pause_s = min(BACK_OFF_LAST_S, max(BACK_OFF_FIRST_S, 2 * pause_s))
         if "refused" in answer:
-            raise AgentError(f"{self.title}: {what} was refused: {str(answer['refused'])[:500]}")
+            raise AgentError(f"{self.title}: {what} was refused: {shown(answer['refused'], 500)}")
+        if answer.get("errno") == NO_SUCH_FILE:
+            name = shown(answer.get("file") or "a file", 200)
+            raise VanishedError(f"{self.title}: {name} was removed there while it was needed; does something clean up below the workspace?")
         if "errno" in answer:
             raise disk_error(self.address, _whole(answer, "errno"), str(answer.get("error")), str(answer.get("file", "")))
         return answer, data
@@ -318,7 +363,7 @@ class SshChannel:
         if self._closed.is_set():
             raise TargetError(f"the way to {self.title} is closed")
         if self._link is None:
-            link = Link(self.address, self._pack, self.owner)
+            link = Link(self.address, self._pack, self.owner, stall_s=self.stall_s, take_over=self.take_over)
             if self._closed.is_set():  # while it was made: nobody would close it any more, and its porter would keep the target
                 link.close()
                 raise TargetError(f"the way to {self.title} is closed")
@@ -363,7 +408,7 @@ def check_name(remote: str) -> None:
 
 def check_job(name: str) -> None:
     """raises: ValueError unless the name is made of 0-9, a-f and -"""
-    if not re.fullmatch(r"[0-9a-f-]{1,64}", name):
+    if not JOB.fullmatch(name):
         raise ValueError(f"a job's name is made of 0-9, a-f and -, up to 64 of them, got {name!r}")
 
 

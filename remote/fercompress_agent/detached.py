@@ -56,7 +56,8 @@ class Job:
             if self._lock(alive) and not os.path.exists(self.path("started.json")):
                 with open(self.path("end.part"), "w", encoding="ascii") as file:
                     file.write(" " * RESERVE_BYTES)
-                self._write("started.json", {"argv": argv, "boot_id": boot_id(), "since": utc()})
+                ends_by_s = time.monotonic() + deadline_s
+                self._write("started.json", {"argv": argv, "boot_id": boot_id(), "since": utc(), "ends_by_s": ends_by_s})
                 _fork(Supervisor(self, argv, cwd, deadline_s, limit_bytes), (alive, lock_fd))
         finally:
             os.close(alive)
@@ -84,6 +85,10 @@ class Job:
             return not self._lock(alive)
         finally:
             os.close(alive)
+
+    def left_s(self):
+        """Seconds until the deadline of one that runs; less than none where its supervisor is late."""
+        return self._read("started.json").get("ends_by_s", 0.0) - time.monotonic()
 
     def forget(self):
         """End it if it runs, and remove its folder."""

@@ -3,7 +3,7 @@
 import json
 import os
 
-from fercompress_agent import Problem, npyfile
+from fercompress_agent import Problem, npyfile, spelling
 from fercompress_agent.sha256 import sha256
 
 
@@ -18,7 +18,7 @@ class Bundle:
             raise Problem("{}: the manifest is not the one that was sent (sha256 differs); export the bundle again".format(path))
         self.manifest = json.loads(text.decode("utf-8"))
         for name, told in sorted(self.manifest["files"].items()):
-            if file_sha256(os.path.join(self.folder, name)) != told["sha256"]:
+            if file_sha256(os.path.join(self.folder, spelling.here(name))) != told["sha256"]:
                 raise Problem("{}: file does not match the manifest's sha256; export the bundle again".format(os.path.join(self.folder, name)))
 
 
@@ -93,10 +93,10 @@ class FeatureCache:
             key.append(bundle.manifest["predictor"]["input"])
         name = sha256(json.dumps(key, sort_keys=True).encode("ascii")).hexdigest()[:32] + ".npy"
         self.path = os.path.join(folder, name)
-        if os.path.exists(self.path):
-            self.hit = True
+        try:
             self.reader = npyfile.Rows(self.path)
-        else:
+            self.hit = True
+        except FileNotFoundError:
             self.part = "{}.{}.part".format(self.path, os.getpid())
             self.writer = open(self.part, "wb")
             shape = [len(job["rows"])] + list(bundle.manifest["predictor"]["input"]["shape"][1:])
@@ -117,10 +117,13 @@ class FeatureCache:
             self.reader.close()
         if self.writer:
             self.writer.close()
-            if kind is None:
-                os.replace(self.part, self.path)
-            else:
-                os.remove(self.part)
+            try:
+                if kind is None:
+                    os.replace(self.part, self.path)
+                else:
+                    os.remove(self.part)
+            except FileNotFoundError:
+                pass  # the folder was removed meanwhile: whoever comes next computes them again
 
 
 def file_sha256(path):

@@ -10,7 +10,7 @@ import platform
 import struct
 import sys
 
-from fercompress_agent import Problem, inputs
+from fercompress_agent import Problem, inputs, spelling
 from fercompress_agent.sha256 import sha256
 
 SITE = "site"
@@ -114,7 +114,7 @@ def unpack(path, folder, limit_bytes):
                 place = inside(entry)
                 if place is None:
                     continue
-                target = os.path.join(folder, *place)
+                target = os.path.join(folder, *map(spelling.here, place))
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 if os.path.lexists(target):
                     raise Problem("{}: {} is in another wheel too".format(os.path.basename(path), entry.filename))
