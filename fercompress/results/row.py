@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from fercompress.records import Doubt, Pass, Status
+from fercompress.records import NOT_HERE, NOT_MADE, Doubt, Pass, Status
 from fercompress.results.tables import Tables
 
 
@@ -52,6 +52,9 @@ class Row:
         """Why there is no finished block of a pass."""
         blocks = self.blocks(pass_)
         if len(blocks):
-            return f"{len(blocks)} of {len(blocks)} blocks did not finish: {blocks['reason'].iloc[-1]}"
+            told = str(blocks["reason"].iloc[-1])
+            if told.startswith((NOT_HERE, NOT_MADE)):  # nothing was tried
+                return told
+            return f"{len(blocks)} of {len(blocks)} blocks did not finish: {told}"
         asked = self.tables.study.get("measure", {}).get("passes")
         return f"the study does not ask for the {pass_} pass" if asked is not None and str(pass_) not in asked else "not measured yet"
