@@ -11,6 +11,7 @@ from fercompress.errors import InputError, StudyError
 from fercompress.export.part import MAKEABLE, SUFFIXES, engines_of
 from fercompress.measure import board
 from fercompress.measure.board import Board
+from fercompress.records import NOT_HERE
 
 NPU = tuple(name for name, suffix in SUFFIXES["extractor"].items() if suffix == "rknn")
 PROCESSOR = tuple(name for name in MAKEABLE if name.partition("+")[0] not in NPU)
@@ -18,7 +19,7 @@ PROCESSOR = tuple(name for name in MAKEABLE if name.partition("+")[0] not in NPU
 
 @dataclass(frozen=True)
 class Assignment:
-    """engines: variant -> what its bundle is made for; absent: target -> variant -> why it is not measured there, "n/a: ..."
+    """engines: variant -> what its bundle is made for; absent: target -> variant -> why it is not measured there, "not run here: ..."
 
     default: the engine of variants that name none and stay on the processor; converted: variants whose extractor must become a .rknn file
     """
@@ -45,7 +46,7 @@ def assign(study: config.Study, targets: Sequence[Board]) -> Assignment:
     engines = {variant.name: _engine(variant, default, targets) for variant in study.variants}
     absent = {
         target.name: {
-            name: f"n/a: {target.name} runs {', '.join(target.engines)}; this variant needs {engine}"
+            name: f"{NOT_HERE}{target.name} runs {', '.join(target.engines)}; this variant needs {engine}"
             for name, engine in engines.items()
             if not target.runs(engine)
         }
@@ -53,7 +54,7 @@ def assign(study: config.Study, targets: Sequence[Board]) -> Assignment:
     }
     for there in absent.values():
         if study.baseline in there:
-            raise InputError(f"the baseline {study.baseline!r}: {there[study.baseline].removeprefix('n/a: ')}; nothing can be compared without it")
+            raise InputError(f"the baseline {study.baseline!r}: {there[study.baseline].removeprefix(NOT_HERE)}; nothing can be compared without it")
     on_npu = [variant.name for variant in study.variants if config.npu_step(variant) is not None]
     found = Assignment(engines, absent, default, ())
     return Assignment(engines, absent, default, tuple(name for name in on_npu if name in found.made))

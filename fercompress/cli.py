@@ -373,12 +373,13 @@ def _print_summary(summary: dict[str, Any], out: Path | None, as_json: bool) -> 
         _print_json(summary)
         return
     caption = "n/a: the reason stands in the report; [low, high] are 95 % intervals"
-    _print_table([_short(row) for row in summary["rows"]], summary["study"], caption)
+    several = len({row["engine"] for row in summary["rows"] if row["engine"]}) > 1
+    _print_table([_short(row, several) for row in summary["rows"]], summary["study"], caption)
     if out is not None:
         click.echo(f"report: {out / 'index.html'}")
 
 
-def _short(row: dict[str, Any]) -> dict[str, str]:
+def _short(row: dict[str, Any], with_engine: bool) -> dict[str, str]:
     """The few columns that fit a terminal, as text."""
 
     def interval(key: str, scale: float, digits: int, suffix: str = "") -> str:
@@ -393,6 +394,7 @@ def _short(row: dict[str, Any]) -> dict[str, str]:
 
     return {
         "variant": row["variant"],
+        **({"engine": row["engine"] or "n/a"} if with_engine else {}),
         "target": row["target"] + (" (times simulated)" if str(Doubt.SIMULATED_TARGET) in (row["doubts"] or ()) else ""),
         "accuracy %": interval("accuracy", 100, 1),
         "n": f"{row['n_clips']:,}" if row["n_clips"] is not None else "n/a",

@@ -48,6 +48,14 @@ class Row:
         blocks = self.blocks(pass_, variant)
         return blocks[blocks["status"] == str(Status.OK)]
 
+    @property
+    def absent(self) -> str:
+        """Why nothing was tried of it on this target: it was not made, or the target does not run it; "" where something was."""
+        blocks = self.tables.blocks
+        mine = blocks[(blocks["variant"] == self.variant) & (blocks["target"] == self.target) & blocks["counted"]]
+        reasons = [str(reason) for reason in mine["reason"]]
+        return reasons[-1] if reasons and all(reason.startswith((NOT_HERE, NOT_MADE)) for reason in reasons) else ""
+
     def why_not(self, pass_: Pass) -> str:
         """Why there is no finished block of a pass."""
         blocks = self.blocks(pass_)
