@@ -38,6 +38,10 @@ _seeds = click.option("--seeds", type=click.IntRange(1, 1000), metavar="N", help
 _set = click.option("--set", "wishes", multiple=True, metavar="KEY=VALUE", help="Instead of what STUDY says (data.protocol=modulo); may be repeated.")
 _fresh = click.option("--fresh", is_flag=True, help="Forget what an earlier run left in the output folder.")
 _keep = click.option("--keep", is_flag=True, help="Leave bundles and clips on boards, which are else removed at the end.")
+_rknn_python = click.option(
+    "--rknn-python", envvar="FERCOMPRESS_RKNN_PYTHON", show_envvar=True, metavar="PATH",
+    help="The Python that has rknn-toolkit 1.7: converts extractors for the RK3399Pro's NPU.",
+)  # fmt: skip
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 
 
@@ -89,6 +93,7 @@ def app() -> None:
 @click.option("--plan", is_flag=True, help="Print what would run and about how long, and stop.")
 @_fresh
 @_keep
+@_rknn_python
 @_json
 def run(
     name: str,
@@ -101,13 +106,14 @@ def run(
     plan: bool,
     fresh: bool,
     keep: bool,
+    rknn_python: str | None,
     as_json: bool,
 ) -> None:
     """Train, compress, measure and report: the whole study.
 
     Stopped at any moment, the same command goes on where it was.
     """
-    request = _request(name, data_root, out, only, target, seeds, wishes, keep)
+    request = _request(name, data_root, out, only, target, seeds, wishes, keep, rknn_python)
     from fercompress import study
 
     if plan:
@@ -142,14 +148,24 @@ def train(name: str, data_root: Path | None, out: Path | None, seeds: int | None
 @_data_root
 @_out
 @_only
+@_target
 @_seeds
 @_set
+@_rknn_python
 @_json
 def compress(
-    name: str, data_root: Path | None, out: Path | None, only: tuple[str, ...], seeds: int | None, wishes: tuple[str, ...], as_json: bool
+    name: str,
+    data_root: Path | None,
+    out: Path | None,
+    only: tuple[str, ...],
+    target: tuple[str, ...],
+    seeds: int | None,
+    wishes: tuple[str, ...],
+    rknn_python: str | None,
+    as_json: bool,
 ) -> None:
-    """Make the study's variants: train, compress, export their bundles."""
-    request = _request(name, data_root, out, only, (), seeds, wishes)
+    """Make the study's variants: train, compress, export their bundles, for the engines of its targets."""
+    request = _request(name, data_root, out, only, target, seeds, wishes, rknn_python=rknn_python)
     from fercompress import study
 
     with _progress() as tell:
@@ -170,6 +186,7 @@ def compress(
     "--inputs", metavar="FILE", default="synthetic", help="Of bundles: .npz with frames (N, T, H, W) and perhaps labels.  [default: synthetic]"
 )
 @click.option("--data", metavar="NAME", help="Of bundles: measure accuracy on the test clips of this data set or study, at the bundle's size.")
+@_rknn_python
 @_json
 def measure(
     names: tuple[str, ...],
@@ -182,6 +199,7 @@ def measure(
     keep: bool,
     inputs: str,
     data: str | None,
+    rknn_python: str | None,
     as_json: bool,
 ) -> None:
     """Everything but the report page: measure what is not measured yet. Of folders that are bundles: measure these, nothing is trained.
@@ -206,7 +224,7 @@ def measure(
         raise InputError(
             "more than one name, --inputs and --data are for bundles: folders with a manifest.json, as `fercompress bundle import` makes them"
         )
-    request = _request(names[0] if names else "default", data_root, out, only, target, seeds, wishes, keep)
+    request = _request(names[0] if names else "default", data_root, out, only, target, seeds, wishes, keep, rknn_python)
     from fercompress import study
 
     with _progress() as tell:
@@ -308,6 +326,7 @@ def _request(
     seeds: int | None,
     wishes: tuple[str, ...],
     keep: bool = False,
+    rknn_python: str | None = None,
 ) -> Any:
     """A validated study.Request; everything that can be refused is refused here, before torch is imported."""
     from fercompress import studyfile
@@ -315,7 +334,7 @@ def _request(
     loaded = studyfile.restricted(studyfile.load_study(name, wishes), only, target, seeds)
     from fercompress.study import Request
 
-    return Request(loaded, out or Path("reports") / loaded.name, data_root, keep)
+    return Request(loaded, out or Path("reports") / loaded.name, data_root, keep, rknn_python)
 
 
 def _progress() -> Any:
@@ -341,7 +360,10 @@ def _print_table(rows: Rows, title: str, caption: str = "") -> None:
         table.add_column(column.replace("_", " "), justify="left" if isinstance(rows[0][column], str) else "right", overflow="fold")
     for row in rows:
         table.add_row(
-            *(f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values())
+            *(
+                "n/a" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
+                for value in row.values()
+            )
         )
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
@@ -351,12 +373,13 @@ def _print_summary(summary: dict[str, Any], out: Path | None, as_json: bool) -> 
         _print_json(summary)
         return
     caption = "n/a: the reason stands in the report; [low, high] are 95 % intervals"
-    _print_table([_short(row) for row in summary["rows"]], summary["study"], caption)
+    several = len({row["engine"] for row in summary["rows"] if row["engine"]}) > 1
+    _print_table([_short(row, several) for row in summary["rows"]], summary["study"], caption)
     if out is not None:
         click.echo(f"report: {out / 'index.html'}")
 
 
-def _short(row: dict[str, Any]) -> dict[str, str]:
+def _short(row: dict[str, Any], with_engine: bool) -> dict[str, str]:
     """The few columns that fit a terminal, as text."""
 
     def interval(key: str, scale: float, digits: int, suffix: str = "") -> str:
@@ -371,6 +394,7 @@ def _short(row: dict[str, Any]) -> dict[str, str]:
 
     return {
         "variant": row["variant"],
+        **({"engine": row["engine"] or "n/a"} if with_engine else {}),
         "target": row["target"] + (" (times simulated)" if str(Doubt.SIMULATED_TARGET) in (row["doubts"] or ()) else ""),
         "accuracy %": interval("accuracy", 100, 1),
         "n": f"{row['n_clips']:,}" if row["n_clips"] is not None else "n/a",

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from fercompress.dataconfig import Data
 from fercompress.section import Name, Rank, Section, Share, did_you_mean
 
+Engine = Annotated[str, Field(pattern=r"^[a-z0-9-]+(\+[a-z0-9-]+)?$")]
+
 
 class Model(Section):
     """`zoo` names a row of `fercompress.model.zoo.ZOO`; `factory = "package:function"` is a model of one's own.
@@ -150,6 +152,8 @@ class Quantize(Section):
 
     bits: of the stored weights. An extractor's 4-bit kernels run in 8-bit arithmetic (its linear layers, if any, stay at 8); `mean_bits` gives 4 bits
     to the layers that bear it best and 8 to the rest, until the kernels have so many bits on average. A dense LSTM's matrices take 8 bits only.
+    npu: the extractor runs on an RK3399Pro's NPU, in fp16 or in per-tensor u8 calibrated on training clips, the only roundings that it knows; the
+    converter rounds then, so `bits`, `mean_bits` and `qat` are not for it.
     """
 
     step: Literal["quantize"]
@@ -159,6 +163,7 @@ class Quantize(Section):
     # Quantization-aware training of the extractor: where rounding alone costs more than half a point of validation accuracy, never, or always.
     qat: Literal["auto", "never", "always"] = "auto"
     calibration_clips: Annotated[int, Field(ge=1)] = 32
+    npu: Literal["fp16", "u8"] | None = None
 
     @model_validator(mode="after")
     def _mixed(self) -> Self:
@@ -166,13 +171,28 @@ class Quantize(Section):
             raise ValueError("mean_bits is for the extractor, and stands in the place of bits")
         return self
 
+    @model_validator(mode="after")
+    def _on_the_npu(self) -> Self:
+        if self.npu is None:
+            return self
+        if self.part == "predictor":
+            raise ValueError("npu is for the extractor: the predictor runs on the processor")
+        if foreign := sorted(self.model_fields_set & {"bits", "mean_bits", "qat"}):
+            raise ValueError(f"{', '.join(foreign)}: not with npu, whose converter does the rounding itself")
+        if self.npu == "fp16" and "calibration_clips" in self.model_fields_set:
+            raise ValueError("calibration_clips: not with npu = 'fp16', which needs no calibration")
+        return self
+
 
 Step = Annotated[LowRank | TensorTrain | Bottleneck | SmallDense | Retrain | Quantize, Field(discriminator="step")]
 
 
 class Variant(Section):
+    """engine: that runs it, "a" or "a+b" (a's extractor, b's predictor); None: the study's, or for the NPU the first that a target has."""
+
     name: Name
     recipe: tuple[Step, ...] = ()
+    engine: Engine | None = None
 
     @model_validator(mode="after")
     def _order(self) -> Self:
@@ -200,7 +220,7 @@ class Measure(Section):
     deadline_s: Annotated[float, Field(gt=0)] = 600.0  # one agent process may take so long
     memory_blocks: Annotated[int, Field(ge=1)] = 1
     # "onnxruntime", or "a+b": a's extractor and b's predictor; None: the first of the targets' own lists that all of them run
-    engine: Annotated[str, Field(pattern=r"^[a-z0-9-]+(\+[a-z0-9-]+)?$")] | None = None
+    engine: Engine | None = None
     stream_clips: Annotated[int, Field(ge=0, le=64)] = 0  # a latency block then times so many clips as streams too: frame by frame, state carried on
     passes: tuple[Literal["accuracy", "latency", "memory", "power"], ...] = ("accuracy", "latency", "memory", "power")
 
@@ -242,6 +262,11 @@ class Study(Section):
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds holds a seed twice")
         return self
+
+
+def npu_step(variant: Variant) -> Quantize | None:
+    """The step that puts a variant's extractor on the NPU, if there is one."""
+    return next((step for step in variant.recipe if isinstance(step, Quantize) and step.npu), None)
 
 
 def bytes_of(variant: Variant) -> str | None:

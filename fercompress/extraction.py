@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from torch import Tensor, nn
 
 from fercompress import config
 from fercompress.compress import distill, fakequant, lowrank, quantize, static
-from fercompress.export import onnx_file, packing
+from fercompress.errors import InputError
+from fercompress.export import onnx_file, packing, rknn_file
+from fercompress.export.rknn_file import Converted, Rounding, Unconvertible
+from fercompress.export.rknn_toolkit import REMEDY, Converter
 from fercompress.model import imitate, inference, optimise, train
 from fercompress.model.zoo import Network
 from fercompress.progress import Reporter
@@ -42,7 +46,8 @@ class Teacher:
 class Desk:
     """What all that is made from one teacher has in common.
 
-    name: " (seed 1, fold 2)", as far as there is a choice; engine: that the bundles are made for
+    name: " (seed 1, fold 2)", as far as there is a choice
+    engines: variant -> that its bundle is made for, None: onnxruntime for all; converter: for extractors on the NPU
     """
 
     workspace: Workspace
@@ -51,7 +56,11 @@ class Desk:
     teacher: Teacher
     tell: Reporter
     name: str
-    engine: str = "onnxruntime"
+    engines: Mapping[str, str] | None = None
+    converter: Converter | None = None
+
+    def engine(self, variant: str) -> str:
+        return "onnxruntime" if self.engines is None else self.engines[variant]
 
     @functools.cached_property
     def class_weights(self) -> Tensor | None:
@@ -66,7 +75,7 @@ class Desk:
 
     def calibration(self, clips: int, rows: Int64) -> Float32:
         """`frames` of so many clips, evenly over `rows`."""
-        return self.frames(rows[np.linspace(0, len(rows) - 1, min(clips, len(rows))).astype(int)])
+        return self.frames(evenly(rows, clips))
 
     def fitted(self, folder: Path, what: str, epochs: int, fit: Callable[[Path, optimise.EpochDone], optimise.Trained]) -> optimise.Trained:
         """A training found in `folder`, or done now with a bar and kept there. fit: from a checkpoint's path and what to call after an epoch"""
@@ -165,6 +174,30 @@ class Extraction:
             self._rounded[key] = self._round(wish, key)
         return self._rounded[key]
 
+    def converted(self, wish: config.Quantize) -> Converted | Unconvertible:
+        """As the NPU's file, found or made; one that could not be made is tried anew: a larger machine may do better.
+
+        raises: InputError without a converter
+        """
+        desk, fold, converter = self.desk, self.desk.teacher.fold, self.desk.converter
+        if converter is None:
+            raise InputError(f"an extractor for the NPU cannot be converted here: {REMEDY}")
+        assert wish.npu is not None
+        graph = onnx_file.extractor_model(
+            self.extractor, desk.teacher.preprocess.channels, desk.clips.frames.shape[2], opset=rknn_file.OPSET
+        )  # fmt: skip
+        rows = evenly(fold.train, wish.calibration_clips)
+        rounding = Rounding(wish.npu)
+        content = hashlib.sha256(graph.SerializeToString(deterministic=True)).hexdigest()
+        calibration = [desk.clips.fingerprint, rows.tolist()] if wish.npu == "u8" else []
+        key = digest("rknn", converter.toolkit, content, asdict(desk.teacher.preprocess), asdict(rounding), calibration)
+        folder = desk.workspace.work("rknn", key)
+        found = rknn_file.kept(folder, desk.teacher.preprocess)
+        if found is not None:
+            return found
+        with desk.tell.stage(f"convert the extractor for the NPU, {wish.npu}{desk.name}"):
+            return rknn_file.convert(graph, desk.clips.frames[rows], desk.teacher.preprocess, rounding, converter, folder)
+
     def _round(self, wish: config.Quantize, key: str) -> RoundedExtractor:
         desk, fold = self.desk, self.desk.teacher.fold
         calibration = desk.calibration(wish.calibration_clips, fold.train)
@@ -229,6 +262,12 @@ class Extraction:
         stored = onnx_file.tidy(packing.packed(graph))  # what a bundle would hold
         features = static.outputs(stored, pixels.reshape(-1, *pixels.shape[2:])).reshape(*frames.shape[:2], -1)
         return inference.accuracy(inference.logits_of(desk.teacher.network.predictor, features), desk.clips.labels[fold.validation])
+
+
+def evenly(rows: Int64, count: int) -> Int64:
+    """So many of the rows at most, evenly spaced."""
+    chosen: Int64 = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
+    return chosen
 
 
 def map_shape(extractor: nn.Module, channels: int, size: int) -> tuple[int, int, int]:

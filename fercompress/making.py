@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from fercompress import config
 from fercompress.compress import lowrank, tensorize
 from fercompress.errors import ModelError, ShapeError
+from fercompress.export.rknn_toolkit import Converter
 from fercompress.extraction import Desk, Teacher, map_shape
 from fercompress.model import inference, optimise, train, zoo
 from fercompress.progress import Reporter
 from fercompress.records import Clips, Fold, digest
-from fercompress.workbench import Made, Workbench
+from fercompress.workbench import Made, Unmade, Workbench
 from fercompress.workspace import Workspace
 
 
@@ -66,13 +67,17 @@ def step_s(study: config.Study) -> tuple[float, float]:
 class Maker:
     """Makes teachers and bundles in a workspace; each method is idempotent.
 
-    engine: that bundles are made for, "a" or "a+b" (a's extractor, b's predictor)
+    engines: variant -> that its bundle is made for, "a" or "a+b" (a's extractor, b's predictor); a variant that is not among them is not made;
+        None: onnxruntime for all
+    converter: for extractors on the NPU
     """
 
     def __init__(
-        self, workspace: Workspace, study: config.Study, clips: Clips, folds: list[Fold], tell: Reporter, engine: str = "onnxruntime"
-    ) -> None:
-        self.workspace, self.study, self.clips, self.folds, self.tell, self.engine = workspace, study, clips, folds, tell, engine
+        self, workspace: Workspace, study: config.Study, clips: Clips, folds: list[Fold], tell: Reporter,
+        engines: Mapping[str, str] | None = None, converter: Converter | None = None,
+    ) -> None:  # fmt: skip
+        self.workspace, self.study, self.clips, self.folds, self.tell = workspace, study, clips, folds, tell
+        self.engines, self.converter = engines, converter
 
     def cells(self) -> Iterator[tuple[int, Fold]]:
         for seed in self.study.seeds:
@@ -116,16 +121,17 @@ class Maker:
         both.load_state_dict(trained.best)
         return Teacher(network, preprocess, trained, key, seed, fold)
 
-    def bundles(self, seed: int, fold: Fold) -> dict[str, Made]:
-        """Every variant's bundle of one seed and fold, in the study's order."""
+    def bundles(self, seed: int, fold: Fold) -> dict[str, Made | Unmade]:
+        """What became of every variant of one seed and fold, in the study's order."""
         teacher = self.teacher(seed, fold)
-        bench = Workbench(Desk(self.workspace, self.study, self.clips, teacher, self.tell, self.name(seed, fold), self.engine))
-        made: dict[str, Made] = {}
+        bench = Workbench(Desk(self.workspace, self.study, self.clips, teacher, self.tell, self.name(seed, fold), self.engines, self.converter))
+        wanted = [variant for variant in self.study.variants if self.engines is None or variant.name in self.engines]
+        made: dict[str, Made | Unmade] = {}
         # A control that is as large as another variant comes after it.
-        for variant in sorted(self.study.variants, key=lambda variant: config.bytes_of(variant) is not None):
+        for variant in sorted(wanted, key=lambda variant: config.bytes_of(variant) is not None):
             made[variant.name] = bench.make(variant, made)
         bench.clear()
-        return {variant.name: made[variant.name] for variant in self.study.variants}
+        return {variant.name: made[variant.name] for variant in wanted}
 
 
 def _file(path: str | None) -> str | None:

@@ -13,7 +13,7 @@ from fercompress.data import source
 from fercompress.dataconfig import Data
 from fercompress.errors import DataError, InputError, ResultsError
 from fercompress.export import bundle as bundles
-from fercompress.records import Bundle, Clips, Fold
+from fercompress.records import NOT_HERE, NOT_MADE, Bundle, Clips, Fold
 from fercompress.results.store import FILE, Store
 from fercompress.results.tables import Tables, read_tables
 from fercompress.studyfile import load_study
@@ -43,6 +43,13 @@ class Run:
     def variants(self) -> list[str]:
         return [str(variant["name"]) for variant in self.tables.study["variants"]]
 
+    def unmade(self, variant: str) -> str:
+        """Why the run has no bundle of a variant, where it says so; else ""."""
+        blocks = self.tables.blocks
+        reasons = blocks.loc[(blocks["variant"] == variant) & blocks["counted"], "reason"]
+        told = [str(reason) for reason in reasons if str(reason).startswith((NOT_MADE, NOT_HERE))]
+        return "" if not told or any(each.variant == variant for each in self.tables.bundles) else told[-1]
+
     @property
     def study(self) -> config.Study:
         return config.Study.model_validate_json(json.dumps(self.tables.study))
@@ -71,13 +78,13 @@ def read_run(folder: Path) -> Run:
 
 
 def find(text: str, option: str) -> list[Side]:
-    """text: RUN (all of its variants), RUN:VARIANT or a bundle's folder. raises: InputError, ResultsError, BundleError"""
+    """text: RUN (all of its variants that have a bundle), RUN:VARIANT or a bundle's folder. raises: InputError, ResultsError, BundleError"""
     path = Path(text)
     if is_bundle(path):
         return [Side(text, ((bundles.load(path), 0, ""),))]
     if is_run(path):
         run = read_run(path)
-        return [_of_run(run, variant, f"{text}:{variant}") for variant in run.variants]
+        return [_of_run(run, variant, f"{text}:{variant}") for variant in run.variants if not run.unmade(variant)]
     folder, colon, variant = text.rpartition(":")
     if colon and is_run(Path(folder)):
         run = read_run(Path(folder))
@@ -102,6 +109,8 @@ def one(text: str, option: str) -> Side:
 
 def _of_run(run: Run, variant: str, name: str) -> Side:
     stored = sorted((each for each in run.tables.bundles if each.variant == variant), key=lambda each: not each.timed)
+    if not stored and (told := run.unmade(variant)):
+        raise ResultsError(f"{name}: has no bundle, it was {told}")
     if not stored:
         raise ResultsError(f"{name}: no bundle of it is recorded yet; finish the run first: fercompress run")
     found = []

@@ -9,17 +9,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fercompress import config, studyfile
+from fercompress import absence, config, studyfile
+from fercompress.assignment import Assignment, assign
 from fercompress.data import sheet, source
 from fercompress.dataconfig import Data
-from fercompress.errors import InputError, ResultsError
-from fercompress.export import part
+from fercompress.errors import BundleError, InputError, ResultsError
+from fercompress.export import rknn_toolkit
 from fercompress.making import Maker, check, step_s
 from fercompress.measure import board, power, session
 from fercompress.measure.board import Board
 from fercompress.measure.schedule import MeasuredBundle
 from fercompress.progress import Reporter
-from fercompress.records import BlockKey, Clips, Fold, digest
+from fercompress.records import Block, BlockKey, Clips, Fold, digest
 from fercompress.report.record import ReportInput
 from fercompress.report.render import render
 from fercompress.results import seal
@@ -27,9 +28,10 @@ from fercompress.results.faults import faults
 from fercompress.results.store import FILE, Store, Training
 from fercompress.results.summary import write_summary
 from fercompress.results.tables import Tables, read_tables
-from fercompress.workbench import Made
+from fercompress.workbench import Made, Unmade
 from fercompress.workspace import Workspace, check_out, full_disk_is_an_error
 
+CONVERT_S = 60.0  # a guess
 EXPORT_S = 2.0  # about, per bundle: export, comparison with torch, quantization
 BLOCK_START_S = 0.6  # about, per block: a fresh process imports the runtime and loads the bundle
 # The host's facts that a reader of the report may want; the journal holds them all.
@@ -38,22 +40,28 @@ _HOST_FACTS = ("cpu", "cores", "machine", "platform", "python", "engine_versions
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asked for: a study, where to write, where real data lies, and whether boards keep what was sent there."""
+    """What a person asked for: a study, where to write, where real data lies, and whether boards keep what was sent there.
+
+    rknn_python: the Python that has rknn-toolkit, where a variant runs on the NPU
+    """
 
     study: config.Study
     out: Path
     data_root: Path | None = None
     keep: bool = False
+    rknn_python: str | None = None
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The clips and folds of a study, and the open folder of its run."""
+    """The clips and folds of a study, which engine runs what, and the open folder of its run."""
 
     workspace: Workspace
     clips: Clips
     folds: list[Fold]
     maker: Maker
+    targets: list[Board]
+    assignment: Assignment
 
 
 def run(request: Request, tell: Reporter) -> dict[str, Any]:
@@ -74,7 +82,7 @@ def measure_only(request: Request, tell: Reporter) -> dict[str, Any]:
 
 def train_only(request: Request, tell: Reporter) -> list[dict[str, Any]]:
     """The teachers: one row per seed and fold."""
-    with _prepared(request, tell) as prepared:
+    with _prepared(request, tell, converts=False) as prepared:
         rows = []
         for seed, fold in prepared.maker.cells():
             history = prepared.maker.teacher(seed, fold).trained.history
@@ -86,16 +94,16 @@ def train_only(request: Request, tell: Reporter) -> list[dict[str, Any]]:
 
 
 def compress_only(request: Request, tell: Reporter) -> list[dict[str, Any]]:
-    """The bundles: one row per variant, seed and fold."""
+    """The bundles: one row per variant, seed and fold; of those that could not be made the reason is the way."""
     with _prepared(request, tell) as prepared:
         return [
             {
                 "variant": name,
                 "seed": seed,
                 "fold": fold.name,
-                "way": made.way,
-                "stored_bytes": made.bundle.size.stored_bytes,
-                "bundle": str(made.bundle.folder),
+                "way": made.way if isinstance(made, Made) else made.reason,
+                "stored_bytes": made.bundle.size.stored_bytes if isinstance(made, Made) else None,
+                "bundle": str(made.bundle.folder) if isinstance(made, Made) else "",
             }
             for seed, fold in prepared.maker.cells()
             for name, made in prepared.maker.bundles(seed, fold).items()
@@ -129,8 +137,8 @@ def forget(request: Request) -> None:
 def plan(request: Request) -> list[dict[str, Any]]:
     """What `run` would do, stage by stage, and about how many seconds each takes on this machine (from one timed training step). Writes nothing."""
     study = request.study
-    targets = board.load_boards(study.targets)
-    board.common_engine(targets, part.MAKEABLE, study.measure.engine)
+    targets = board.load_boards(study.targets, reached=False)
+    assignment = assign(study, targets)
     source.fingerprint(study.data, request.data_root)
     check(study)
     folds = 1 if study.data.name == "synthetic" or study.data.protocol == "across-persons" else study.data.folds
@@ -142,8 +150,9 @@ def plan(request: Request) -> list[dict[str, Any]]:
     of_trains = len({digest([step.model_dump() for step in variant.recipe if not isinstance(step, config.Quantize)]) for variant in changed})
     extractors = {digest(step.model_dump()) for variant in study.variants for step in variant.recipe if isinstance(step, config.LowRank)}
     measure = study.measure
-    bundles = len(study.variants) * trainings
-    blocks = 2 * measure.rounds * len(study.variants) * len(study.targets) if "latency" in measure.passes else 0
+    bundles = len(assignment.made) * trainings
+    measured = {target: len(study.variants) - len(there) for target, there in assignment.absent.items()}
+    blocks = 2 * measure.rounds * sum(measured.values()) if "latency" in measure.passes else 0
     rows = [
         (
             "train",
@@ -163,14 +172,32 @@ def plan(request: Request) -> list[dict[str, Any]]:
             of_trains * trainings,
             of_trains * trainings * study.fine_tune.epochs * clips * predictor_s,
         ),
+        *_conversions(study, assignment, trainings),
         ("export", "bundles", bundles, bundles * EXPORT_S),
         ("measure", "latency blocks", blocks, blocks * (measure.block_s + BLOCK_START_S)),
     ]
     if "power" in measure.passes:
-        metered = [target.power.variant_s for target in targets if target.power.source != "none"]
+        metered = [(measured[target.name], target.power.variant_s) for target in targets if target.power.source != "none"]
         what = "power, where a sensor is found"
-        rows.append(("measure", what, len(metered) * len(study.variants), len(study.variants) * sum(metered)))
+        rows.append(("measure", what, sum(count for count, _ in metered), sum(count * seconds for count, seconds in metered)))
+    for target in targets:
+        if target.kind == "ssh" and target.host is None:
+            rows.append(("missing", f'{target.name} has no host yet: give --target a file with like = "{target.name}" and host', 1, 0.0))
+        if there := assignment.absent[target.name]:
+            needed = ", ".join(dict.fromkeys(assignment.engines[name] for name in there))
+            rows.append(("n/a", f"{', '.join(there)} on {target.name}, which does not run {needed}", len(there), 0.0))
     return [{"stage": stage, "what": what, "times": times, "about_seconds": round(seconds)} for stage, what, times, seconds in rows]
+
+
+def _conversions(study: config.Study, assignment: Assignment, trainings: int) -> list[tuple[str, str, int, float]]:
+    """Variants with one extractor and one rounding share a conversion."""
+    recipes = {variant.name: variant.recipe for variant in study.variants}
+    several = {
+        digest([step.model_dump() for step in recipes[name] if isinstance(step, config.LowRank) or (isinstance(step, config.Quantize) and step.npu)])
+        for name in assignment.converted
+    }
+    what = "conversions for the NPU, by --rknn-python; their time is a guess, no real one was timed"
+    return [("convert", what, len(several) * trainings, len(several) * trainings * CONVERT_S)] if several else []
 
 
 def check_data(name: str, data_root: Path | None) -> dict[str, Any]:
@@ -194,14 +221,15 @@ def _data_config(name: str) -> Data:
 
 
 @contextlib.contextmanager
-def _prepared(request: Request, tell: Reporter) -> Iterator[Prepared]:
-    """Refuse what can be refused before anything is written; then hold the folder."""
+def _prepared(request: Request, tell: Reporter, *, converts: bool = True) -> Iterator[Prepared]:
+    """Refuse what can be refused before anything is written; then hold the folder. converts: whether bundles will be made"""
     check_out(request.out)
     study = request.study
     targets = board.load_boards(study.targets)
-    engine = board.common_engine(targets, part.MAKEABLE, study.measure.engine)
+    assignment = assign(study, targets)
     source.fingerprint(study.data, request.data_root)
     check(study)
+    converter = _converter(request, assignment) if converts else None
     workspace = Workspace(request.out)
     with workspace.locked(), full_disk_is_an_error(request.out):
         if workspace.results.exists():
@@ -210,30 +238,70 @@ def _prepared(request: Request, tell: Reporter) -> Iterator[Prepared]:
         with tell.stage(f"clips: {study.data.name}"):
             clips = source.load(study.data, request.data_root, workspace.root / "work")
         for target in targets:
-            if passed_over := target.passed_over(engine) if study.measure.engine is None else ():
-                tell.note(f"{target.name}: measured with {engine}; no bundle can be made for {', '.join(passed_over)} yet")
+            _note_engines(study, target, assignment, tell)
         folds = source.SOURCES[study.data.name].folds(study.data, clips)
-        yield Prepared(workspace, clips, folds, Maker(workspace, study, clips, folds, tell, engine))
+        maker = Maker(workspace, study, clips, folds, tell, assignment.made, converter)
+        yield Prepared(workspace, clips, folds, maker, targets, assignment)
+
+
+def _converter(request: Request, assignment: Assignment) -> rknn_toolkit.Converter | None:
+    """Asked before the long work. raises: InputError where a variant needs one and it is missing, or is none"""
+    if not assignment.converted:
+        return None
+    if request.rknn_python is None:
+        raise InputError(
+            f"{', '.join(assignment.converted)}: their extractors must be converted for the NPU; {rknn_toolkit.REMEDY}, or choose other variants "
+            "with --only"
+        )
+    return rknn_toolkit.converter(request.rknn_python)
+
+
+def _note_engines(study: config.Study, target: Board, assignment: Assignment, tell: Reporter) -> None:
+    used = {half for engine in assignment.engines.values() for half in engine.split("+")}
+    unused = [name for name in target.passed_over(assignment.default) if not set(name.split("+")) & used]
+    if unused and study.measure.engine is None:
+        tell.note(f"{target.name}: measured with {assignment.default}; no variant of this study is made for {', '.join(unused)}")
+    for name, reason in assignment.absent[target.name].items():
+        tell.note(f"{name}: {reason}")
 
 
 def measure_all(request: Request, prepared: Prepared, store: Store, tell: Reporter) -> None:
-    """Make every bundle, then run every block that the journal does not hold yet."""
-    study = request.study
-    targets = board.load_boards(study.targets)
+    """Make every bundle, then run every block that the journal does not hold yet. raises: BundleError where the baseline has none"""
+    study, targets = request.study, prepared.targets
     seal.lift(request.out)
     # A target given as a file goes by its own name in every result.
     store.record_study({**study.model_dump(mode="json"), "targets": [target.name for target in targets]})
     store.record_clips(prepared.clips, prepared.folds)
     several: dict[str, list[MeasuredBundle]] = {variant.name: [] for variant in study.variants}
+    unmade: dict[str, list[Unmade]] = {}
     for seed, fold in prepared.maker.cells():
         for name, made in prepared.maker.bundles(seed, fold).items():
+            if isinstance(made, Unmade):
+                tell.note(f"{name}{prepared.maker.name(seed, fold)}: {made.reason}")
+                store.record_no_bundle(name, seed, fold.name)
+                unmade.setdefault(name, []).append(made)
+                continue
             store.record_bundle(made.bundle, seed, fold.name, timed=not several[name])
             store.record_training(_training(name, made))
             several[name].append(MeasuredBundle(made.bundle, seed, fold.name, fold.test))
+    if not several[study.baseline]:
+        raise BundleError(f"nothing can be compared without the baseline {study.baseline}: {unmade[study.baseline][0].reason}")
     keys: list[BlockKey] = []
     for target in targets:
-        keys += measure_on(target, study, several, prepared.workspace, prepared.clips, store, tell, keep=request.keep)
+        here = {name: bundles for name, bundles in several.items() if bundles and name not in prepared.assignment.absent[target.name]}
+        keys += measure_on(target, study, here, prepared.workspace, prepared.clips, store, tell, keep=request.keep)
+        blocks = absence.blocks(study, target.name, prepared.assignment, several, unmade, (study.seeds[0], prepared.folds[0].name))
+        keys += _recorded(list(blocks), store)
     store.record_plan(keys)
+
+
+def _recorded(blocks: list[Block], store: Store) -> list[BlockKey]:
+    """Say once why something is not measured, however often the study goes on; returns the keys."""
+    said = store.tried() if blocks else {}
+    for block in blocks:
+        if block.key not in said:
+            store.record(block)
+    return [block.key for block in blocks]
 
 
 def _training(name: str, made: Made) -> Training:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,10 +18,11 @@ from fercompress import config
 from fercompress.compress import distill, pruning, quantize, recipe
 from fercompress.export import bundle, onnx_file, onnx_pack
 from fercompress.export.part import Rewrite
+from fercompress.export.rknn_file import Converted, Unconvertible
 from fercompress.extraction import Desk, Extraction, RoundedExtractor
 from fercompress.model import inference, optimise, train
 from fercompress.model.zoo import Network
-from fercompress.records import Bundle, Fold, History, Int64, digest
+from fercompress.records import NOT_MADE, Bundle, Fold, History, Int64, digest
 from fercompress.tt.place import only_lstm
 
 SAMPLE_CLIPS = 4  # validation clips on which an exported file is compared with torch
@@ -41,6 +43,15 @@ class Made:
     last_epoch_accuracy: float
 
 
+@dataclass(frozen=True)
+class Unmade:
+    """A variant that has no bundle, and why ("not made: ..."): a result too."""
+
+    seed: int
+    fold: Fold
+    reason: str
+
+
 class Workbench:
     """One teacher's extractors and the variants made from them."""
 
@@ -53,31 +64,49 @@ class Workbench:
         for extraction in self._extractions.values():
             shutil.rmtree(extraction.folder, ignore_errors=True)
 
-    def make(self, variant: config.Variant, others: dict[str, Made]) -> Made:
+    def make(self, variant: config.Variant, others: Mapping[str, Made | Unmade]) -> Made | Unmade:
         """The variant's bundle, found or made; others: what was made before it, for a control that is as large as another variant."""
-        desk, extraction = self.desk, self._extraction(recipe.low_rank_step(variant))
+        desk, extraction, engine = self.desk, self._extraction(recipe.low_rank_step(variant)), self.desk.engine(variant.name)
         like = config.bytes_of(variant)
-        wanted_bytes = None if like is None else others[like].bundle.size.stored_bytes
+        if like is not None and not isinstance(others.get(like), Made):
+            return self._unmade(f"it is to be as large as {like}, which was not made")
+        wanted_bytes = None if like is None else _bytes(others, like)
         structure = [step.model_dump() for step in recipe.predictor_steps(variant)]
         if like is not None:  # rounding decides how many units the bytes allow
             structure += [step.model_dump() for step in recipe.quantize_steps(variant)]
-            structure.append({"engine": desk.engine})
+            structure.append({"engine": engine})
         settings = desk.study.fine_tune.model_dump() if structure else None
         trained_key = digest("variant", extraction.key, structure, settings, wanted_bytes)
+        wish = config.npu_step(variant)
+        toolkit = desk.converter.toolkit if wish is not None and desk.converter is not None else None
         bundle_key = digest(
-            "bundle", bundle.GENERATION, desk.engine, trained_key, variant.model_dump(), desk.study.fine_tune.model_dump(), quantize.this_cpu_bits()
+            "bundle",
+            bundle.GENERATION,
+            engine,
+            trained_key,
+            variant.model_dump(),
+            desk.study.fine_tune.model_dump(),
+            quantize.this_cpu_bits(),
+            toolkit,
         )
         index = desk.workspace.work("bundle", bundle_key).with_suffix(".json")
         found = desk.workspace.load_json(index)
         if found is not None and (desk.workspace.bundles / found["folder"]).is_dir():
             return self._found(found)
-        made = self._new(variant, extraction, others, trained_key)
+        converted = None if wish is None else extraction.converted(wish)
+        if isinstance(converted, Unconvertible):
+            log = "" if converted.log is None else f" (log: {converted.log.relative_to(desk.workspace.root.resolve())})"
+            return self._unmade(f"its extractor cannot be converted for the NPU: {converted.reason}{log}")
+        made = self._new(variant, extraction, others, trained_key, converted)
         facts = {
             "folder": made.bundle.folder.name, "way": made.way, "history": asdict(made.history), "train_epoch_s": made.train_epoch_s,
             "best_epoch_accuracy": made.best_epoch_accuracy, "last_epoch_accuracy": made.last_epoch_accuracy,
         }  # fmt: skip
         desk.workspace.save_json(index, facts)
         return made
+
+    def _unmade(self, why: str) -> Unmade:
+        return Unmade(self.desk.teacher.seed, self.desk.teacher.fold, f"{NOT_MADE}{why}")
 
     def _extraction(self, step: config.LowRank | None) -> Extraction:
         key = digest(None if step is None else step.model_dump())
@@ -118,7 +147,9 @@ class Workbench:
             facts["train_epoch_s"], facts["best_epoch_accuracy"], facts["last_epoch_accuracy"],
         )  # fmt: skip
 
-    def _new(self, variant: config.Variant, extraction: Extraction, others: dict[str, Made], key: str) -> Made:
+    def _new(
+        self, variant: config.Variant, extraction: Extraction, others: Mapping[str, Made | Unmade], key: str, npu: Converted | None
+    ) -> Made:  # fmt: skip
         desk, teacher, network = self.desk, self.desk.teacher, self.desk.teacher.network
         fitted: list[optimise.Trained] = []
 
@@ -131,8 +162,8 @@ class Workbench:
             feature_map=extraction.feature_map,
             classes=len(desk.clips.classes),
             dropout=desk.study.train.dropout,
-            byte_budget=lambda name: others[name].bundle.size.stored_bytes - self._extractor_bytes(variant, extraction),
-            predictor_bytes=lambda predictor, wishes: self._predictor_bytes(predictor, wishes, extraction),
+            byte_budget=lambda name: _bytes(others, name) - self._extractor_bytes(variant, extraction, npu),
+            predictor_bytes=lambda predictor, wishes: self._predictor_bytes(predictor, wishes, extraction, desk.engine(variant.name)),
             samples=lambda: self._samples(extraction),
             validation_loss=lambda predictor: self._validation_loss(predictor, extraction),
         )
@@ -152,7 +183,7 @@ class Workbench:
             last_accuracy = self._last_teacher_accuracy(labels) if whole else best
             epoch_s = self._teacher_epoch_s
         history = fitted[-1].history if fitted else extraction.history
-        return Made(self._export(variant, extraction, predictor, way), teacher.seed, teacher.fold, way, history, epoch_s, best, last_accuracy)
+        return Made(self._export(variant, extraction, predictor, way, npu), teacher.seed, teacher.fold, way, history, epoch_s, best, last_accuracy)
 
     def _samples(self, extraction: Extraction) -> tuple[Tensor, Tensor]:
         """What the teacher's LSTM reads on the training clips: float32 (n, D) features, and (n, H) states before each step but the first."""
@@ -196,13 +227,17 @@ class Workbench:
         last = Network(both["extractor"], both["predictor"])
         return inference.accuracy(inference.predict(last, self.desk.clips.frames[teacher.fold.test], teacher.preprocess), labels)
 
-    def _export(self, variant: config.Variant, extraction: Extraction, predictor: nn.Module, way: str) -> Bundle:
+    def _export(self, variant: config.Variant, extraction: Extraction, predictor: nn.Module, way: str, npu: Converted | None) -> Bundle:
         desk, teacher = self.desk, self.desk.teacher
         rewrites: dict[str, Rewrite] = {}
         rounded: RoundedExtractor | None = None
         predictor_bits = 32
+        rounding: dict[str, Any] = {}
         for wish in recipe.quantize_steps(variant):
-            if wish.part == "extractor":
+            if wish.npu is not None:
+                rounding = {"npu": wish.npu, "by": "" if npu is None else npu.toolkit, "calibration_clips": wish.calibration_clips}
+                way += f"; extractor converted for the NPU, {wish.npu}"
+            elif wish.part == "extractor":
                 rounded = extraction.rounded(wish)
                 rewrites["extractor"] = rounded.rewrite
             else:
@@ -212,6 +247,8 @@ class Workbench:
         extractor = extraction.extractor if rounded is None else rounded.extractor
         if extraction.step is not None:
             way = f"low-rank convolutions trained to the teacher's features; predictor: {way}"
+        if rounded is not None:
+            rounding = rounded.report
         if rounded is not None and rounded.report["quantization_aware_training"] == "used":
             way += "; extractor trained to bear rounding"
         with desk.tell.stage(f"export {variant.name}{desk.name}"):
@@ -220,23 +257,32 @@ class Workbench:
             return bundle.write(
                 desk.workspace.bundles, variant.name, extractor, predictor, self._inputs, self._dense,
                 desk.clips.frames[teacher.fold.validation[:SAMPLE_CLIPS]],
-                recipe=[step.model_dump() for step in variant.recipe], way=way, rewrites=rewrites, engine=desk.engine, predictor_bits=predictor_bits,
+                recipe=[step.model_dump() for step in variant.recipe], way=way, rewrites=rewrites, engine=desk.engine(variant.name),
+                predictor_bits=predictor_bits, npu=npu,
                 checks={
                     "pruning_free": pruning.check((teacher.network.extractor, teacher.network.predictor), (extractor, predictor), graphs),
-                    "rounding": {} if rounded is None else rounded.report,
+                    "rounding": rounding,
                 },
             )  # fmt: skip
 
-    def _extractor_bytes(self, variant: config.Variant, extraction: Extraction) -> int:
+    def _extractor_bytes(self, variant: config.Variant, extraction: Extraction, npu: Converted | None) -> int:
+        if npu is not None:
+            return npu.path.stat().st_size
         rounded = next((extraction.rounded(wish) for wish in recipe.quantize_steps(variant) if wish.part == "extractor"), None)
         extractor, rewrite = (extraction.extractor, None) if rounded is None else (rounded.extractor, rounded.rewrite)
         return bundle.extractor_bytes(extractor, self._inputs.preprocess.channels, self._inputs.size, rewrite)
 
-    def _predictor_bytes(self, predictor: nn.Module, wishes: tuple[config.Quantize, ...], extraction: Extraction) -> int:
+    def _predictor_bytes(self, predictor: nn.Module, wishes: tuple[config.Quantize, ...], extraction: Extraction, engine: str) -> int:
         channels, height, width = extraction.feature_map
         wish = next((wish for wish in wishes if wish.part == "predictor"), None)
         rewrite, bits = (None, 32) if wish is None else (_predictor_rewrite(wish), wish.bits)
-        return bundle.predictor_bytes(predictor, self._inputs.frames, channels * height * width, rewrite, self.desk.engine, bits)
+        return bundle.predictor_bytes(predictor, self._inputs.frames, channels * height * width, rewrite, engine, bits)
+
+
+def _bytes(others: Mapping[str, Made | Unmade], name: str) -> int:
+    other = others[name]
+    assert isinstance(other, Made)  # or the control would not be made
+    return other.bundle.size.stored_bytes
 
 
 def _predictor_rewrite(wish: config.Quantize) -> Rewrite:

@@ -88,6 +88,23 @@ def test_quantize_comes_last():
     assert "quantize comes last" in error_of('name = "dense"\n', f'name = "dense"\n{steps}\n')
 
 
+NPU = 'step = "quantize", npu = "u8", part = '
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (NPU + '"predictor"', "npu is for the extractor"),
+        (NPU + '"extractor", bits = 8', "bits: not with npu, whose converter does the rounding itself"),
+        (NPU + '"extractor", mean_bits = 5.0, qat = "never"', "mean_bits, qat: not with npu"),
+        ('step = "quantize", npu = "fp16", part = "extractor", calibration_clips = 4', "calibration_clips: not with npu = 'fp16'"),
+        ('step = "quantize", npu = "fp8", part = "extractor"', "input should be 'fp16' or 'u8' (given: 'fp8')"),
+    ],
+)
+def test_the_npu_rounds_extractors_alone_and_by_itself(step, words):
+    assert words in error_of('name = "dense"\n', f'name = "dense"\nrecipe = [{{ {step} }}]\n')
+
+
 def test_a_study_that_is_not_there_names_those_that_ship():
     with pytest.raises(StudyError, match=r"no study named 'defualt'; did you mean 'default'\?"):
         load_study("defualt")

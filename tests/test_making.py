@@ -25,10 +25,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Made]]
     clips = source.load(study.data, None, folder)
     folds = source.SOURCES[study.data.name].folds(study.data, clips)
     workspace = Workspace(folder / "out")
+    names = [variant.name for variant in study.variants]
     found = {}
     with workspace.locked(), Reporter(Console(quiet=True)) as tell:
         for engine in ("onnxruntime", "onnxruntime+numpy"):
-            found[engine] = Maker(workspace, study, clips, folds, tell, engine).bundles(study.seeds[0], folds[0])
+            found[engine] = Maker(workspace, study, clips, folds, tell, dict.fromkeys(names, engine)).bundles(study.seeds[0], folds[0])
     return found
 
 

@@ -60,7 +60,7 @@ def test_the_file_holds_what_the_function_returns_and_says_what_it_is_of(store):
     toy.record_blocks(store, toy.study())
     made = summary.write_summary(store, store.path.parent)
     assert json.loads((store.path.parent / "summary.json").read_text(encoding="utf-8")) == made
-    assert (made["schema"], made["study"], made["title"], made["baseline"]) == (3, "toy", "A toy", "dense")
+    assert (made["schema"], made["study"], made["title"], made["baseline"]) == (4, "toy", "A toy", "dense")
     assert made["created"] == "2026-01-02T03:04:05.678+00:00"
     assert made["data"]["folds"] == [{"name": name, "train": 12, "validation": 6, "test": 12} for name in "ab"]
     assert made["data"]["left_out"] == 1

@@ -8,7 +8,6 @@ toolkit's terms).
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 import subprocess
 from collections.abc import Mapping
@@ -21,24 +20,12 @@ import onnx
 
 from fercompress.errors import InputError, ShapeError
 from fercompress.export.rknn_operators import VERSIONS, refusals
+from fercompress.export.rknn_toolkit import Converter, script
 from fercompress.records import Preprocess, UInt8
 
 TARGET_PLATFORM = "rk3399pro"
 OPSET = 11  # that an extractor is exported with for conversion: the one that all versions read
 LAYER_DTYPES = ("dynamic_fixed_point-i8", "dynamic_fixed_point-i16", "float32")  # for layers of a u8 file; float32 is fp16 on the NPU
-
-
-@dataclass(frozen=True)
-class Converter:
-    """Where to convert: the Python that has the toolkit, the toolkit's version, and how long one conversion may take."""
-
-    python: str
-    toolkit: str = "1.7.5"
-    deadline_s: float = 1800.0
-
-    def __post_init__(self) -> None:
-        if self.toolkit not in VERSIONS:
-            raise InputError(f"rknn-toolkit {self.toolkit!r} is not known: choose one of {', '.join(VERSIONS)}")
 
 
 @dataclass(frozen=True)
@@ -139,6 +126,18 @@ def convert(
     return Converted(folder / "extractor.rknn", "uint8" if pixels else "float32", str(answer["toolkit"]), log)
 
 
+def kept(folder: Path, preprocess: Preprocess) -> Converted | None:
+    """What an earlier `convert` into the folder gave, if it succeeded."""
+    path = folder / "extractor.rknn"
+    try:
+        answer = json.loads((folder / "answer.json").read_text())
+    except (OSError, ValueError):
+        return None
+    if not answer["ok"] or not path.is_file():
+        return None
+    return Converted(path, "float32" if preprocess.difference else "uint8", str(answer["toolkit"]), folder / "conversion.log")
+
+
 def _drop_identities(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]) -> None:
     # The exporter stores equal biases once and names the others by Identity: a converter that looks for a stored bias finds none.
     outputs = {item.name for item in model.graph.output}
@@ -188,8 +187,7 @@ def _calibration(clips: UInt8, preprocess: Preprocess, samples: int, folder: Pat
 def _asked(folder: Path, converter: Converter) -> tuple[dict[str, Any] | str, Path]:
     """The script's answer, or why there is none; and the log."""
     log = folder / "conversion.log"
-    script = importlib.resources.files("fercompress_convert").joinpath("convert.py")
-    with importlib.resources.as_file(script) as path, log.open("wb") as stream:
+    with script() as path, log.open("wb") as stream:
         try:
             code = subprocess.run(
                 [converter.python, str(path), "job.json"],

@@ -98,13 +98,17 @@ def load_board(name_or_path: str) -> Board:
     return parse_board(text, name_or_path, name_or_path)
 
 
-def load_boards(names_or_paths: Sequence[str]) -> list[Board]:
-    """raises: StudyError, also where two have one name: results could not tell them apart; InputError where one does not say where it is"""
+def load_boards(names_or_paths: Sequence[str], *, reached: bool = True) -> list[Board]:
+    """reached: whether they will be asked anything
+
+    raises: StudyError, also where two have one name: results could not tell them apart; InputError where one that is to be reached does not say
+    where it is
+    """
     boards = [load_board(each) for each in names_or_paths]
     for board, given in zip(boards, names_or_paths, strict=True):
         if sum(other.name == board.name for other in boards) > 1:
             raise StudyError(f"two targets are named {board.name!r}, the second from {given}; give one of the files another name")
-        if board.kind == "ssh":
+        if reached and board.kind == "ssh":
             require_host(board)
     return boards
 

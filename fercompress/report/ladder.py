@@ -135,6 +135,8 @@ def change_text(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any
 
 def _short(step: Mapping[str, Any]) -> str:
     """The recipe table has all settings; here those that tell steps apart."""
+    if step.get("npu"):
+        return f"{step['part']} on the NPU in {step['npu']}"
     if step["step"] == "quantize":
         return f"{step['part']} int{step.get('mean_bits') or step.get('bits', 8)}"
     settings = [f"{key.replace('_', ' ')} {value_text(step[key])}" for key in ("rank", "ratio", "bytes_of") if step.get(key) is not None]

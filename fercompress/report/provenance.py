@@ -16,9 +16,14 @@ def recipes(given: ReportInput) -> Table:
     for name in given.recipes:
         steps_ = "; ".join(step_text(step) for step in given.recipe(name)) or "none: as the teacher was trained"
         manifest = given.manifests.get(name)
-        made = (Cell("not exported yet", missing=True), Cell("not exported yet", missing=True)) if manifest is None else _made(manifest)
+        made = (Cell(_why_no_bundle(given, name), style="words", missing=True), Cell("n/a", missing=True)) if manifest is None else _made(manifest)
         rows.append((variant_cell(given, name), Cell(steps_, style="words"), *made))
     return Table("recipes", "How each variant was made", heads("Variant", "Recipe", "Way", "Engine"), tuple(rows), numeric=False)
+
+
+def _why_no_bundle(given: ReportInput, variant: str) -> str:
+    told = [row["reasons"]["engine"] for row in given.rows if row["variant"] == variant and "engine" in (row.get("reasons") or {})]
+    return str(told[0]) if told else "not exported yet"
 
 
 def _made(manifest: Mapping[str, Any]) -> tuple[Cell, Cell]:

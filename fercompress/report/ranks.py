@@ -178,7 +178,7 @@ def _heights(shown: Sequence[Row]) -> tuple[float, float]:
 
 
 def _bits_text(bits: tuple[int, int]) -> str:
-    predictor, extractor = ("float32" if each == 32 else f"int{each}" for each in bits)
+    predictor, extractor = (f"float{each}" if each in (16, 32) else f"int{each}" for each in bits)
     return f"all {predictor}" if predictor == extractor else f"predictor {predictor}, extractor {extractor}"
 
 

@@ -169,4 +169,14 @@ class ReportInput:
         return [step for step in self.recipe(variant) if step["step"] != "quantize"]
 
     def is_int8(self, variant: str) -> bool:
-        return any(step["step"] == "quantize" for step in self.recipe(variant))
+        """Whether something is rounded to integers; fp16 on an NPU is not."""
+        return any(step["step"] == "quantize" and step.get("npu") != "fp16" for step in self.recipe(variant))
+
+    def on_npu(self, variant: str) -> bool:
+        return any(step.get("npu") for step in self.recipe(variant))
+
+    @cached_property
+    def engines(self) -> Mapping[str, str]:
+        """variant -> what runs it; empty where all are run by the same."""
+        found = {str(row["variant"]): str(row["engine"]) for row in self.rows if row.get("engine")}
+        return found if len(set(found.values())) > 1 else {}

@@ -81,17 +81,19 @@ def _details(given: ReportInput, told: Story) -> list[cells.Table]:
     compared = next(row for row in given.on(target) if row["variant"] == _compared(given, told))
     measured = [row for row in given.on(target) if row.get("power_w") is not None]
     power = tables.variants(given, target, tables.POWER, "power", "Power and energy, idle included and net of it (an inference is one frame)")
+    speed = tables.with_npu(given, target, tables.SPEED, tables.NPU_FRAME)
+    costs = tables.with_npu(given, target, tables.COSTS, tables.NPU_MEMORY)
     return [
         ladder.steps(given, told.rungs),
         ladder.totals(given, told.rungs),
-        tables.variants(given, target, tables.SPEED, "speed", "Speed, by stage (p50: median, p90: 90th percentile)"),
+        tables.variants(given, target, speed, "speed", "Speed, by stage (p50: median, p90: 90th percentile)"),
         controls.table(given, target),
         sizes.four_ways(given, target),
         tables.variants(given, target, tables.ACCURACIES, "accuracy", "Accuracy"),
         flips.table(given, target),
         training.costs(given, target),
         training.ways(given, target),
-        tables.variants(given, target, tables.COSTS, "costs", "Memory (high-water mark after each step) and power"),
+        tables.variants(given, target, costs, "costs", "Memory (high-water mark after each step) and power"),
         *([power] if measured else []),
         tables.steps(given, target),
         paper.beside_the_paper(given, compared),

@@ -105,7 +105,9 @@ def _able(rows: Sequence[Row], baseline: Row | None, n_validation: int) -> list[
     def allowed(found: float) -> float:
         return TOLERANCE + math.sqrt((best * (1 - best) + found * (1 - found)) / n_validation) + 1e-12
 
-    known = [row for row in rows if row.get("validation_accuracy") is not None and row.get("stored_bytes") is not None]
+    # A bundle that this target does not run is no answer here, however small.
+    here = [row for row in rows if row.get("engine", "not told") is not None]
+    known = [row for row in here if row.get("validation_accuracy") is not None and row.get("stored_bytes") is not None]
     return [row for row in known if best - row["validation_accuracy"] <= (0 if row is baseline else allowed(row["validation_accuracy"]))]
 
 

@@ -108,6 +108,8 @@ COSTS = (
     PEAK,
     Column("power_w", "Power", watts_text),
 )
+NPU_FRAME = Column("npu_frame_ns", "NPU alone, one frame", time_text)
+NPU_MEMORY = Column("npu_memory_peak_bytes", "NPU memory", bytes_text)
 POWER = (
     Column("power_w", "Power while it runs", watts_text, sub=_meter),
     Column("power_idle_w", "Idle", watts_text),
@@ -122,15 +124,23 @@ def variants(given: ReportInput, target: str, columns: Sequence[Column], name: s
     notes = Notes()
     rows = given.on(target)
     filled = [notes.shared(column.title, [_comparing(column, given, row, notes) for row in rows]) for column in columns]
-    names = [variant_cell(given, row["variant"], with_family=name == "main") for row in rows]
+    names = [variant_cell(given, row["variant"], with_family=name == "main", with_engine=name in ("main", "speed")) for row in rows]
     return Table(
         name, caption, (Cell("Variant"), *(head for head, _ in filled)), tuple(zip(names, *(cells for _, cells in filled), strict=True)), notes.texts
     )
 
 
-def variant_cell(given: ReportInput, variant: str, with_family: bool = False) -> Cell:
+def variant_cell(given: ReportInput, variant: str, with_family: bool = False, with_engine: bool = False) -> Cell:
+    """with_engine: where the study has several"""
     kind = given.family(variant)
-    return Cell(variant, sub=("baseline" if variant == given.baseline else kind) if with_family else "", style=f"family {kind.replace(' ', '-')}")
+    sub = ["baseline" if variant == given.baseline else kind] if with_family else []
+    sub += [given.engines[variant]] if with_engine and variant in given.engines else []
+    return Cell(variant, sub=", ".join(sub), style=f"family {kind.replace(' ', '-')}")
+
+
+def with_npu(given: ReportInput, target: str, columns: Sequence[Column], *more: Column) -> tuple[Column, ...]:
+    """The columns, and those of an NPU where a variant runs on one there."""
+    return (*columns, *(more if any(given.on_npu(row["variant"]) and row.get("engine") for row in given.on(target)) else ()))
 
 
 def _comparing(column: Column, given: ReportInput, row: Row, notes: Notes) -> Cell:
@@ -201,6 +211,8 @@ def faster_cell(change: Change | None, why: str = "no rounds with both variants 
 
 def step_text(step: Mapping[str, Any]) -> str:
     """One step of a recipe as words: "tensor-train: rank 4, part both"."""
+    if step.get("npu"):  # bits and the rest are not for it
+        step = {key: step[key] for key in ("step", "part", "npu", "calibration_clips") if key != "calibration_clips" or step["npu"] == "u8"}
     first = ("rank", "hidden_rank", "part")  # what tells two variants apart, before the rest
     settings = sorted(
         (key for key in step if key != "step" and step[key] is not None), key=lambda key: first.index(key) if key in first else len(first)

@@ -14,6 +14,14 @@ SHORT_LOAD_S = 60.0
 FAST_HZ = 350.0  # arXiv 2206.10377; a counter integrates by itself and may be read as rarely as one likes
 
 
+def engine(row: Row) -> None:
+    bundle = row.tables.bundle(row.variant)
+    if bundle is None or row.absent:
+        row.lack(row.absent or "no bundle was exported", "engine")
+    else:
+        row.put(engine=bundle.engine)
+
+
 def size(row: Row) -> None:
     """Counts from the manifest; ratios say how many times smaller than the dense twin (parameters) or the baseline (bytes)."""
     bundle, baseline = row.tables.bundle(row.variant), row.tables.bundle(row.baseline)
@@ -23,7 +31,7 @@ def size(row: Row) -> None:
         "ratio_tt_params", "ratio_lstm_params", "ratio_model_params", "ratio_model_bytes",
     )  # fmt: skip
     if bundle is None:
-        row.lack("no bundle was exported", *columns)
+        row.lack(row.absent or "no bundle was exported", *columns)
         return
     if len({stored.manifest["graph_key"] for stored in row.tables.bundles if stored.variant == row.variant}) > 1:
         row.doubts.add(Doubt.SHAPES_VARY)
@@ -67,6 +75,23 @@ def memory(row: Row) -> None:
             row.lack(row.why_not(Pass.MEMORY) if blocks.empty else f"the blocks do not tell the step {step!r}", column)
         else:
             row.put(**{column: round(values.median())})
+
+
+def npu(row: Row) -> None:
+    """What the NPU's own runtime tells; RKNNLite tells neither, and an extractor on the processor has no such figures."""
+    bundle = row.tables.bundle(row.variant)
+    on_npu = bundle is not None and any(step.get("npu") for step in bundle.manifest.get("recipe", ()))
+    for column, pass_ in (("npu_frame_ns", Pass.LATENCY), ("npu_memory_peak_bytes", Pass.MEMORY)):
+        blocks = row.finished(pass_)
+        values = blocks[column].dropna()
+        if len(values):
+            row.put(**{column: round(values.median())})
+        elif row.absent or bundle is None:
+            row.lack(row.absent or "no bundle was exported", column)
+        elif not on_npu:
+            row.lack("its extractor does not run on an NPU", column)
+        else:
+            row.lack(row.why_not(pass_) if blocks.empty else str(blocks["npu_reason"].iloc[-1]) or "the NPU's runtime does not tell it", column)
 
 
 def power(row: Row) -> None:

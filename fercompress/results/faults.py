@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from fercompress.records import QUARANTINED, Status
+from fercompress.records import NOT_HERE, NOT_MADE, QUARANTINED, Status
 
 _KEY = ["variant", "target", "pass", "seed", "fold", "round", "position", "settings_sha256", "bundle_sha256"]
 
@@ -15,7 +15,7 @@ def faults(blocks: pd.DataFrame) -> list[dict[str, Any]]:
     """blocks: `Tables.blocks`
 
     returns: {"variant", "target", "pass", "status", "reason", "times", "done"}, alike ones as one line, in the order of the first of each;
-        the blocks that a quarantined variant misses are one line, their passes joined
+        the blocks that a variant misses which was quarantined, or not made, are one line, their passes joined
     """
     counted = blocks[blocks["counted"].astype(bool)]
     stands = {tuple(key): str(status) for *key, status in counted[[*_KEY, "status"]].itertuples(index=False)}
@@ -26,10 +26,12 @@ def faults(blocks: pd.DataFrame) -> list[dict[str, Any]]:
     }
     lines: dict[tuple[str, ...], dict[str, Any]] = {}
     for *key, status, reason, is_counted in blocks[[*_KEY, "status", "reason", "counted"]].itertuples(index=False):
+        if str(reason).startswith(NOT_HERE):  # no fault: nobody asked that target for it
+            continue
         if status == Status.OK or tuple(key) not in stands:  # what was measured of a bundle or with settings that are replaced tells nothing any more
             continue
         variant, target, pass_ = key[:3]
-        left_out = str(reason).startswith(QUARANTINED)
+        left_out = str(reason).startswith((QUARANTINED, NOT_MADE))
         if is_counted:
             done = _standing(status, str(reason), (variant, target) in quarantined)
         else:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from fercompress.records import Doubt, Pass, Status
+from fercompress.records import NOT_HERE, NOT_MADE, Doubt, Pass, Status
 from fercompress.results.tables import Tables
 
 
@@ -48,10 +48,21 @@ class Row:
         blocks = self.blocks(pass_, variant)
         return blocks[blocks["status"] == str(Status.OK)]
 
+    @property
+    def absent(self) -> str:
+        """Why nothing was tried of it on this target: it was not made, or the target does not run it; "" where something was."""
+        blocks = self.tables.blocks
+        mine = blocks[(blocks["variant"] == self.variant) & (blocks["target"] == self.target) & blocks["counted"]]
+        reasons = [str(reason) for reason in mine["reason"]]
+        return reasons[-1] if reasons and all(reason.startswith((NOT_HERE, NOT_MADE)) for reason in reasons) else ""
+
     def why_not(self, pass_: Pass) -> str:
         """Why there is no finished block of a pass."""
         blocks = self.blocks(pass_)
         if len(blocks):
-            return f"{len(blocks)} of {len(blocks)} blocks did not finish: {blocks['reason'].iloc[-1]}"
+            told = str(blocks["reason"].iloc[-1])
+            if told.startswith((NOT_HERE, NOT_MADE)):  # nothing was tried
+                return told
+            return f"{len(blocks)} of {len(blocks)} blocks did not finish: {told}"
         asked = self.tables.study.get("measure", {}).get("passes")
         return f"the study does not ask for the {pass_} pass" if asked is not None and str(pass_) not in asked else "not measured yet"

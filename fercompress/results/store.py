@@ -84,6 +84,14 @@ class Store:
         size, manifest = json_text(dataclasses.asdict(bundle.size)), json_text(bundle.manifest)
         self._append_if_new("bundles", cell, {"sha256": bundle.sha256, "timed": int(timed), "size": size, "manifest": manifest})
 
+    def record_no_bundle(self, variant: str, seed: int, fold: str) -> None:
+        """A variant that could not be made this time: a bundle that an earlier recipe gave is its bundle no more."""
+        for stored in self.bundles():
+            if (stored.variant, stored.seed, stored.fold) == (variant, seed, fold):
+                cell = {"variant": variant, "seed": seed, "fold": fold, "engine": stored.engine}
+                size, manifest = json_text(dataclasses.asdict(stored.size)), json_text({})
+                self._append_if_new("bundles", cell, {"sha256": "", "timed": 0, "size": size, "manifest": manifest})
+
     def record_training(self, training: Training) -> None:
         facts = dataclasses.asdict(training)
         cell = {name: facts.pop(name) for name in ("variant", "seed", "fold")}
@@ -136,12 +144,13 @@ class Store:
         )
 
     def bundles(self) -> list[StoredBundle]:
-        """The newest bundle of every variant, seed, fold and engine, in the order recorded."""
+        """The newest bundle of every variant, seed, fold and engine, in the order recorded; none where the newest attempt to make it failed."""
         return [
             StoredBundle(variant, seed, fold, engine, sha256, bool(timed), Size(**json.loads(size)), json.loads(manifest))
             for variant, seed, fold, engine, sha256, timed, size, manifest in self._newest(
                 "bundles", "variant, seed, fold, engine, sha256, timed, size, manifest", per="variant, seed, fold, engine"
             )
+            if sha256
         ]
 
     def trainings(self) -> list[Training]:

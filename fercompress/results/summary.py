@@ -26,7 +26,8 @@ from fercompress.results.tables import Tables, read_tables
 #   1  one row per variant and target
 #   2  `way` is a short name, its sentence is `way_text`; rank and bits, dense counts, epochs and durations of the training
 #   3  idle and net power, joules per inference and per clip, what the meter reads
-SCHEMA = 3
+#   4  the engine of each row, time and memory that an NPU tells of itself
+SCHEMA = 4
 
 
 def json_schema() -> dict[str, Any]:
@@ -74,7 +75,7 @@ def rows(found: Tables) -> list[dict[str, Any]]:
 
 def _row(found: Tables, variant: str, target: str, order: list[str]) -> dict[str, Any]:
     row = Row(found, variant, target)
-    for fill in (columns.size, accuracy, latency, columns.memory, columns.power, training.recipe, training.training):
+    for fill in (columns.engine, columns.size, accuracy, latency, columns.memory, columns.npu, columns.power, training.recipe, training.training):
         fill(row)
     if found.facts.get(target, {}).get("simulated"):
         row.doubts.add(Doubt.SIMULATED_TARGET)

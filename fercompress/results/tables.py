@@ -31,7 +31,7 @@ _PLACE = ("variant", "target", "pass", "seed", "fold", "round", "position")
 _BLOCKS = (
     "block", "recorded", "counted", *_PLACE, "settings_sha256", "bundle_sha256", "status", "reason", "clips",
     *(f"{stage}_p50_ns" for stage in STAGES), *(f"memory_{step}_bytes" for step in MEMORY_STEPS), *POWER, "power_source", "host_busy_share",
-    "stream_frame_p50_ns", "stream_reason",
+    "stream_frame_p50_ns", "stream_reason", "npu_frame_ns", "npu_memory_peak_bytes", "npu_reason",
     "hot_start", "clock_changed", "throttled",
 )  # fmt: skip
 _TIMINGS = ("block", "variant", "target", "seed", "fold", "round", "position", "call", "extractor_ns", "predictor_ns", "clip_ns")
@@ -126,6 +126,7 @@ def _block_line(entry: Entry) -> tuple[Any, ...]:
         **{f"memory_{step}_bytes": (block.memory_bytes or {}).get(step, nan) for step in MEMORY_STEPS},
         **{column: (block.power or {}).get(key, nan) for column, key in POWER.items()},
         "stream_frame_p50_ns": _stream_median(block.facts or {}), "stream_reason": str((block.facts or {}).get("stream_reason", "")),
+        **_npu(block.facts or {}),
         "power_source": _power_source(block.facts or {}),
         "host_busy_share": _number(block.facts or {}, "host_busiest_percent_during") / 100,  # of one core, by the busiest other process
         **{name: told(block.facts or {}) for name, told in CONDITIONS.items()},
@@ -137,6 +138,17 @@ def _stream_median(facts: Mapping[str, Any]) -> float:
     """Nanoseconds of one frame of a stream, extractor and one step of the predictor; NaN where none was timed."""
     samples = facts.get("stream_ns")
     return float(np.median(samples)) if isinstance(samples, list) and samples else float("nan")
+
+
+def _npu(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the NPU's runtime told of itself; where it could not, why."""
+    time_ns, memory = facts.get("npu_ns"), facts.get("npu_memory")
+    total = memory.get("total_memory") if isinstance(memory, Mapping) else None
+    return {
+        "npu_frame_ns": _number(facts, "npu_ns"),
+        "npu_memory_peak_bytes": _number(total, "maximum_allocation") if isinstance(total, Mapping) else float("nan"),
+        "npu_reason": next((told for told in (time_ns, memory) if isinstance(told, str)), ""),
+    }
 
 
 def _power_source(facts: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from fercompress.results.tables import Tables
 FLOAT_BITS = 32
 WAYS = {"decompose": "decomposed", "from-scratch": "from-scratch", "data-aware": "data-aware"}  # a tensor-train step's start -> column `way`
 CONTROLS = ("bottleneck", "small-dense", "retrain")
+NPU_BITS = {"fp16": 16, "u8": 8}
 
 
 def recipe(row: Row) -> None:
@@ -32,7 +33,11 @@ def recipe(row: Row) -> None:
     else:
         row.lack(f"ranks were chosen bond by bond, by {chosen_by(train['rank'])}: the layers list them", "tt_rank")
     row.put(way=_way(steps, train))
-    bits = {step["part"]: step.get("mean_bits") or step.get("bits", 8) for step in steps if step["step"] == "quantize"}
+    bits = {
+        step["part"]: NPU_BITS[step["npu"]] if step.get("npu") else step.get("mean_bits") or step.get("bits", 8)
+        for step in steps
+        if step["step"] == "quantize"
+    }
     row.put(extractor_bits=bits.get("extractor", FLOAT_BITS), predictor_bits=bits.get("predictor", FLOAT_BITS))
 
 

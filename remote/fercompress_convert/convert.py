@@ -1,4 +1,5 @@
-"""Convert one ONNX file by rknn-toolkit 1.7: a job file in, a .rknn file and an answer file out. Stand-alone: `python convert.py JOB.json`.
+"""Convert one ONNX file by rknn-toolkit 1.7: a job file in, a .rknn file and an answer file out. Stand-alone: `python convert.py JOB.json`,
+and `python convert.py --version`, which prints {"ok": true, "toolkit": "rknn-toolkit 1.7.5"} as its last line, or ok = false and the reason.
 
 The toolkit logs most errors and raises few: every return code is looked at. 0 and None are success (`config` has returned both), all else is failure.
 """
@@ -57,6 +58,12 @@ def convert(rknn, job):
 
 def toolkit_version():
     try:
+        from importlib.metadata import version  # CPython 3.8
+
+        return "rknn-toolkit " + version("rknn-toolkit")
+    except Exception:
+        pass
+    try:
         import pkg_resources
 
         return "rknn-toolkit " + pkg_resources.get_distribution("rknn-toolkit").version
@@ -64,7 +71,20 @@ def toolkit_version():
         return "rknn-toolkit, version not known"
 
 
+def tell_version():
+    try:
+        from rknn.api import RKNN
+
+        answer = {"ok": True, "toolkit": toolkit_version()}
+    except Exception as error:  # a toolkit that cannot be imported raises what it likes
+        answer = {"ok": False, "reason": "{}: {}".format(type(error).__name__, error)}
+    print(json.dumps(answer))
+    return 0 if answer["ok"] else 1
+
+
 def main(path):
+    if path == "--version":
+        return tell_version()
     with open(path) as stream:
         job = json.load(stream)
     answer = {"ok": True, "reason": "", "toolkit": ""}
