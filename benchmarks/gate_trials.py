@@ -58,7 +58,7 @@ class Recorded:
 
 
 def record(candidate: Side, baseline: Side, rounds: int, target: str, out: Path, tell: Reporter) -> Recorded:
-    examination = sides.examination([candidate, baseline], None, None, source.user_cache)
+    examination = sides.examination([candidate, baseline], None, source.user_cache, lambda _: None)
     # A block as long as that of a gate whose first look comes after eight rounds.
     plan = Plan((LOOKS[0], rounds), TIERS["quick"], passes=("latency",))
     found = contest(candidate, baseline, examination, load_board(target), plan, out, tell, lambda *_: False)
@@ -118,7 +118,7 @@ def twin(side: Side, slowdown: float, target: str, out: Path, tell: Reporter) ->
 
 def live(candidate: Side, baseline: Side, count: int, rules: Rules, target: str, out: Path, tell: Reporter) -> list[bool]:
     """Whole gates, each measured anew: whether it called the candidate worse, before any confirmation."""
-    examination = sides.examination([candidate, baseline], None, None, source.user_cache)
+    examination = sides.examination([candidate, baseline], None, source.user_cache, lambda _: None)
     found = []
     for number in range(count):
         plan = Plan(LOOKS, TIERS["quick"], passes=("latency",))

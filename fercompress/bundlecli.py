@@ -57,9 +57,9 @@ def import_(
     shown = name or _name((predictor or model or Path()).stem)
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,59}", shown):
         raise InputError(f"--name {shown}: lower-case letters, digits, '.', '_' and '-', at most 60, the first a letter or digit")
-    from fercompress.export import foreign
+    from fercompress.export import foreign, foreign_axes
 
-    wishes = foreign.Wishes(shown, _labels(labels), frames, side, layout.upper(), mean, std)
+    wishes = foreign_axes.Wishes(shown, _labels(labels), frames, side, layout.upper(), mean, std)
     if model is not None:
         made = foreign.imported_whole(model, wishes, out)
     else:

@@ -13,6 +13,7 @@ from fercompress import calibrating, sides
 from fercompress.contest import TIERS, Plan, contest, evidence, forget
 from fercompress.data import source
 from fercompress.errors import InputError, ResultsError
+from fercompress.examination import Wanted
 from fercompress.gate import baseline as baselines
 from fercompress.gate import judge, render
 from fercompress.gate.baseline import NEWEST, RELEASE, Accepted
@@ -38,6 +39,7 @@ class Request:
     """candidate, baseline: RUN, RUN:VARIANT or a bundle's folder; baseline may be a baseline file as well
 
     effects: metric -> the smallest change that matters, as written ("2%"); limits: column -> the most (or the least) that is allowed, as written
+    wanted: the clips to ask about, None: those of the run that a side comes from
     looks: rounds in all, after which a verdict is tried; budget_s: no further look is begun after so many seconds
     """
 
@@ -48,8 +50,7 @@ class Request:
     tier: str = "quick"
     looks: tuple[int, ...] = LOOKS
     budget_s: float = math.inf
-    data: str | None = None
-    data_root: Path | None = None
+    wanted: Wanted | None = None
     effects: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, str] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
@@ -107,7 +108,7 @@ def verdicts(request: Request, tell: Reporter) -> Outcome:
     """raises: InputError, ResultsError, BundleError, DataError, TargetError, ComparabilityError (exit codes 2, 4 and 5)"""
     if request.tier not in TIERS:
         raise InputError(f"no tier named {request.tier!r} (known: {', '.join(TIERS)})")
-    calibrated = calibrating.known(request.target)
+    calibrated, told = calibrating.current(request.target)
     noise = {} if calibrated is None else {name: calibrated.noise(name, request.looks[0]) for name in calibrated.round_sd}
     session_sd = judge.SESSION_SD if calibrated is None else calibrated.session_sd
     rules = judge.Rules.of(request.effects, request.limits, request.metrics, request.looks, noise, session_sd)
@@ -116,8 +117,7 @@ def verdicts(request: Request, tell: Reporter) -> Outcome:
         judgements, notes = _against_file(request, stored, rules, tell)
     else:
         judgements, notes = _side_by_side(request, rules, calibrated, tell)
-    if calibrated is None:
-        notes.append(f"target {request.target} is not calibrated: what it can tell apart is not known; see fercompress calibrate")
+    notes += told
     return Outcome(tuple(judgements), _exit_code(request, judgements), tuple(notes))
 
 
@@ -182,7 +182,7 @@ def _recorded(candidate: Side, baseline: Side, target: str) -> tuple[Evidence, E
 
 
 def _measured(candidate: Side, baseline: Side, request: Request, rules: judge.Rules, out: Path, tell: Reporter) -> Judgement:
-    examination = sides.examination([candidate, baseline], request.data, request.data_root, source.user_cache)
+    examination = sides.examination([candidate, baseline], request.wanted, source.user_cache, tell.note)
     plan = Plan(request.looks, TIERS[request.tier], request.budget_s, rules.passes)
     found = contest(
         candidate, baseline, examination, board.load_board(request.target), plan, out, tell,
@@ -224,7 +224,7 @@ def stored_evidence(request: Request, tell: Reporter) -> Evidence:
         if not found.rounds["clip"]:
             raise ResultsError(f"{side.name}: not measured on target {request.target!r}; run the study there, or give another --target")
         return found
-    examination = sides.examination([side], request.data, request.data_root, source.user_cache)
+    examination = sides.examination([side], request.wanted, source.user_cache, tell.note)
     plan = Plan(request.looks[:1], TIERS[request.tier], request.budget_s)
     return contest(side, side, examination, board.load_board(request.target), plan, request.out / "alone", tell, lambda *_: True)[0]
 

@@ -53,5 +53,7 @@ class Row:
         blocks = self.blocks(pass_)
         if len(blocks):
             return f"{len(blocks)} of {len(blocks)} blocks did not finish: {blocks['reason'].iloc[-1]}"
+        if reason := self.tables.study.get("lacking", {}).get(str(pass_)):
+            return str(reason)
         asked = self.tables.study.get("measure", {}).get("passes")
         return f"the study does not ask for the {pass_} pass" if asked is not None and str(pass_) not in asked else "not measured yet"
