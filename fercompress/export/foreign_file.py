@@ -78,6 +78,16 @@ def opened(path: Path) -> File:
     return File(path, model, session, inputs[0].name, shape, DTYPES[inputs[0].type], extra)
 
 
+def opened_predictor(path: Path) -> File:
+    """As `opened`, of what takes a clip's features. raises: BundleError"""
+    file = opened(path)
+    if file.dtype != "float32":
+        raise BundleError(f"{path}: takes {file.dtype}, and features are float32: export it with float32 inputs")
+    if len(file.shape) < 3:
+        raise BundleError(f"{path}: {file.name} {axes_text(file.shape)} has no axis of time: a predictor takes (1, T, features), all frames at once")
+    return file
+
+
 def _external(path: Path, model: onnx.ModelProto) -> dict[str, bytes]:
     names = {
         entry.value
