@@ -24,7 +24,7 @@ from rich.console import Console
 from scipy import stats as distributions
 
 from fercompress import sides
-from fercompress.contest import TIERS, Plan, contest
+from fercompress.contest import Plan, contest
 from fercompress.data import source
 from fercompress.gate import calibration, judge
 from fercompress.gate.calibration import Calibration
@@ -36,6 +36,7 @@ from fercompress.records import Pass
 from fercompress.results.store import FILE, Store
 from fercompress.sides import Side
 from fercompress.stats import wilson_interval
+from fercompress.tier import TIERS
 
 METRIC = "latency_predictor_p50_ns"
 TIMED = tuple(f"latency_{stage}_p50_ns" for stage in STAGES)

@@ -15,11 +15,12 @@ from fercompress.examination import SYNTHETIC, Wanted, check_alike, of_bundles
 from fercompress.export import bundle
 from fercompress.measure import board
 from fercompress.measure.schedule import MeasuredBundle
+from fercompress.measuring import measure_on, settled
 from fercompress.progress import Reporter
 from fercompress.records import BlockKey, Bundle
 from fercompress.results import seal
 from fercompress.results.store import Store
-from fercompress.study import finish, measure_on
+from fercompress.study import finish
 from fercompress.workspace import Workspace, check_out, full_disk_is_an_error
 
 
@@ -45,7 +46,7 @@ def run(request: BundleRequest, tell: Reporter) -> dict[str, Any]:
     """Size, latency, memory, power, and accuracy where clips have labels; returns the content of summary.json. raises: InputError, TargetError"""
     check_out(request.out)
     bundles = _loaded(request.folders)
-    study = _study(request, bundles)
+    study = settled(_study(request, bundles))
     targets = board.load_boards(study.targets)
     for target in targets:
         for each in bundles:

@@ -6,7 +6,7 @@ import datetime
 from pathlib import Path
 
 from fercompress import sides
-from fercompress.contest import TIERS, Plan, Tier, contest, forget
+from fercompress.contest import Plan, contest, forget
 from fercompress.data import source
 from fercompress.errors import FercompressError
 from fercompress.examination import SYNTHETIC, Wanted
@@ -14,6 +14,7 @@ from fercompress.gate import calibration
 from fercompress.gate.calibration import Calibration
 from fercompress.measure import board
 from fercompress.progress import Reporter
+from fercompress.tier import TIERS, Tier
 
 CANARY_S = 10.0  # of timed clips, of either side
 
@@ -34,7 +35,7 @@ def calibrate(what: str, target: str, out: Path, tell: Reporter, *, sessions: in
     name = str(Path(what).resolve()) if side.run is None else f"{side.run.folder.resolve()}:{side.variant}"
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     made = calibration.calibrate(found, today, name, *_told(wanted))
-    calibration.write(file(target), made)
+    calibration.write(file(where.name), made)
     forget(out)
     return made
 
@@ -54,14 +55,12 @@ def _wanted(made: Calibration) -> Wanted | None:
     return Wanted(made.inputs or SYNTHETIC, made.data, None if made.data_root is None else Path(made.data_root))
 
 
-def known(target: str) -> Calibration | None:
-    """A target's calibration, of whatever age; None where there is none. raises: ResultsError"""
-    return calibration.read(file(target))
-
-
 def current(target: str) -> tuple[Calibration | None, list[str]]:
-    """A target's calibration, None where there is none or an expired one; and what a reader must know of that. raises: ResultsError"""
-    found = known(target)
+    """target: the target's own name. returns: its calibration, None where there is none or an expired one, and what a reader must know of that
+
+    raises: ResultsError
+    """
+    found = calibration.read(file(target))
     if found is None:
         return None, [f"target {target} is not calibrated: what it can tell apart is not known; see fercompress calibrate"]
     if found.expired(datetime.datetime.now(datetime.UTC).date()):
@@ -72,8 +71,8 @@ def current(target: str) -> tuple[Calibration | None, list[str]]:
 
 
 def file(target: str) -> Path:
-    """Where this machine keeps a target's calibration."""
-    return board.known_hosts().with_name("calibrations") / f"{board.load_board(target).name}.json"
+    """Where this machine keeps the calibration of the target of that name."""
+    return board.known_hosts().with_name("calibrations") / f"{target}.json"
 
 
 def canary(calibrated: Calibration, target: str, out: Path, tell: Reporter) -> list[str]:

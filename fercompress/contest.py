@@ -26,25 +26,14 @@ from fercompress.measure.board import Board
 from fercompress.measure.schedule import MeasuredBundle
 from fercompress.progress import Reporter
 from fercompress.records import Block, Fold, Pass, digest
-from fercompress.results.latency import BLOCKS_PER_ROUND
 from fercompress.results.store import Store
 from fercompress.results.tables import Tables, read_tables
 from fercompress.sides import Side
+from fercompress.tier import BLOCKS_PER_ROUND, Tier
 from fercompress.workspace import Workspace, check_out, full_disk_is_an_error
 
 CANDIDATE, BASELINE = "candidate", "baseline"
 MEMORY_BLOCKS = 6  # of each side: the fewest that a rank test can tell apart
-
-
-@dataclass(frozen=True)
-class Tier:
-    """How much is measured of each side, in total over its blocks."""
-
-    clips: int
-    seconds: float
-
-
-TIERS: Mapping[str, Tier] = {"smoke": Tier(64, 6.0), "quick": Tier(128, 10.0), "full": Tier(1024, 60.0), "soak": Tier(1024, 600.0)}
 
 
 @dataclass(frozen=True)
@@ -57,14 +46,7 @@ class Plan:
     passes: tuple[str, ...] = ("accuracy", "latency", "memory", "power")
 
     def settings(self, rounds: int) -> Measure:
-        """A block's length is that of the first look's blocks, whatever the number of rounds: blocks of unlike length are not alike."""
-        blocks = BLOCKS_PER_ROUND * self.looks[0]
-        return Measure.model_validate(
-            {
-                "rounds": rounds, "block_clips": math.ceil(self.tier.clips / blocks), "block_s": self.tier.seconds / blocks,
-                "memory_blocks": MEMORY_BLOCKS, "passes": self.passes,
-            }
-        )  # fmt: skip
+        return self.tier.settings(Measure.model_validate({"memory_blocks": MEMORY_BLOCKS, "passes": self.passes}), rounds, self.looks[0])
 
 
 Decided = Callable[[Evidence, Evidence], bool]  # (candidate, baseline) -> whether to stop

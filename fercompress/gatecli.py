@@ -152,7 +152,7 @@ def calibrate(
     for line in lines:
         table.add_row(*(value if isinstance(value, str) else f"{100 * value:.2f} %" for value in line.values()))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
-    click.echo(f"between sessions: {100 * made.session_sd:.2f} %; kept in {calibrating.file(target)}")
+    click.echo(f"between sessions: {100 * made.session_sd:.2f} %; kept in {calibrating.file(made.target)}")
 
 
 def _request(
@@ -160,10 +160,11 @@ def _request(
 ) -> Any:  # fmt: skip
     from fercompress import gating
     from fercompress.gate.metrics import named_quantity
+    from fercompress.tier import LOOKS
 
     minutes, rounds = options["minutes"], options["rounds"]
     return gating.Request(
-        candidate, baseline, out, options["target"], options["tier"], (rounds,) if rounds else gating.LOOKS,
+        candidate, baseline, out, options["target"], options["tier"], (rounds,) if rounds else LOOKS,
         60 * minutes if minutes else float("inf"), _wanted(options["data"], options["inputs"], options["data_root"]),
         dict(named_quantity(text, "--effect") for text in options["effects"]), dict(named_quantity(text, "--limit") for text in limits),
         options["metrics"], fail, confirm, pinned,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fercompress import calibrating, sides
-from fercompress.contest import TIERS, Plan, contest, evidence, forget
+from fercompress.contest import Plan, contest, evidence, forget
 from fercompress.data import source
 from fercompress.errors import InputError, ResultsError
 from fercompress.examination import Wanted
@@ -24,8 +24,7 @@ from fercompress.measure import board
 from fercompress.progress import Reporter
 from fercompress.sides import Side
 from fercompress.stats import FEWEST_ROUNDS, Looks
-
-LOOKS = (8, 12, 16, 24)  # rounds in all, after which a verdict is tried
+from fercompress.tier import LOOKS, TIERS
 
 
 class ExitCode(enum.IntEnum):
@@ -108,7 +107,7 @@ def verdicts(request: Request, tell: Reporter) -> Outcome:
     """raises: InputError, ResultsError, BundleError, DataError, TargetError, ComparabilityError (exit codes 2, 4 and 5)"""
     if request.tier not in TIERS:
         raise InputError(f"no tier named {request.tier!r} (known: {', '.join(TIERS)})")
-    calibrated, told = calibrating.current(request.target)
+    calibrated, told = calibrating.current(board.load_board(request.target).name)
     noise = {} if calibrated is None else {name: calibrated.noise(name, request.looks[0]) for name in calibrated.round_sd}
     session_sd = judge.SESSION_SD if calibrated is None else calibrated.session_sd
     rules = judge.Rules.of(request.effects, request.limits, request.metrics, request.looks, noise, session_sd)
@@ -140,7 +139,8 @@ def _side_by_side(
             notes.append(
                 f"{candidate.name}: measured beside {baseline.name} in one run already; its {len(found[0].rounds['clip'])} rounds are judged"
             )
-            judgements.append(judge.judge(*found, _once(rules, found)))
+            adaptive = candidate.run is not None and bool(candidate.run.tables.study.get("measure", {}).get("tier"))
+            judgements.append(judge.judge(*found, _over(rules, found, adaptive=adaptive)))
             continue
         if calibrated is not None and not sung:
             notes += calibrating.canary(calibrated, request.target, request.out / "canary", tell)
@@ -191,10 +191,13 @@ def _measured(candidate: Side, baseline: Side, request: Request, rules: judge.Ru
     return judge.judge(*found, rules)
 
 
-def _once(rules: judge.Rules, found: tuple[Evidence, Evidence]) -> judge.Rules:
-    """Of a run that is over, whose rounds are looked at once."""
+def _over(rules: judge.Rules, found: tuple[Evidence, Evidence], *, adaptive: bool) -> judge.Rules:
+    """Of a run that is over: its rounds were looked at once, or, where rounds were added until verdicts stood, at each of its looks."""
     rounds = len(found[0].rounds["clip"].keys() & found[1].rounds["clip"].keys())
-    return replace(rules, looks=Looks((rounds,))) if rounds >= FEWEST_ROUNDS else rules
+    if rounds < FEWEST_ROUNDS:
+        return rules
+    looked = tuple(look for look in LOOKS if look <= rounds) if adaptive else ()
+    return replace(rules, looks=Looks(looked, most=LOOKS[-1]).ended(rounds) if looked else Looks((rounds,)))
 
 
 def _settled(request: Request, now: Judgement) -> bool:

@@ -85,12 +85,13 @@ class Gate:
         from fercompress import gating
         from fercompress.gate import render
         from fercompress.progress import Reporter
+        from fercompress.tier import LOOKS
 
         option = self._config.getoption
         rounds = option("--fercompress-rounds")
         asked = gating.Request(
             **self._sides, out=self._out, target=option("--fercompress-target"), tier=option("--fercompress-tier"),
-            looks=(rounds,) if rounds else gating.LOOKS, metrics=metrics, effects=effects, limits=limits,
+            looks=(rounds,) if rounds else LOOKS, metrics=metrics, effects=effects, limits=limits,
             confirm=not option("--fercompress-no-confirm") and not limits_alone,
         )  # fmt: skip
         with Reporter(Console(stderr=True, quiet=True)) as tell:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +13,9 @@ from fercompress.data import sheet, source
 from fercompress.errors import InputError, ResultsError
 from fercompress.export import part
 from fercompress.making import Maker, check, step_s
-from fercompress.measure import board, power, session
-from fercompress.measure.board import Board
+from fercompress.measure import board
 from fercompress.measure.schedule import MeasuredBundle
+from fercompress.measuring import measure_on, settled
 from fercompress.progress import Reporter
 from fercompress.records import BlockKey, Clips, Fold, digest
 from fercompress.report.record import ReportInput
@@ -127,7 +126,7 @@ def forget(request: Request) -> None:
 
 def plan(request: Request) -> list[dict[str, Any]]:
     """What `run` would do, stage by stage, and about how many seconds each takes on this machine (from one timed training step). Writes nothing."""
-    study = request.study
+    study = settled(request.study)
     targets = board.load_boards(study.targets)
     board.common_engine(targets, part.MAKEABLE, study.measure.engine)
     source.fingerprint(study.data, request.data_root)
@@ -217,7 +216,7 @@ def _prepared(request: Request, tell: Reporter) -> Iterator[Prepared]:
 
 def measure_all(request: Request, prepared: Prepared, store: Store, tell: Reporter) -> None:
     """Make every bundle, then run every block that the journal does not hold yet."""
-    study = request.study
+    study = settled(request.study)
     targets = board.load_boards(study.targets)
     seal.lift(request.out)
     # A target given as a file goes by its own name in every result.
@@ -239,41 +238,6 @@ def _training(name: str, made: Made) -> Training:
     return Training(
         name, made.seed, made.fold.name, made.way, made.history, made.train_epoch_s, made.best_epoch_accuracy, made.last_epoch_accuracy
     )  # fmt: skip
-
-
-def measure_on(
-    target: Board, study: config.Study, several: dict[str, list[MeasuredBundle]], workspace: Workspace, clips: Clips, store: Store, tell: Reporter,
-    *, keep: bool,
-) -> tuple[BlockKey, ...]:  # fmt: skip
-    """Run every block on one target that the journal does not hold yet.
-
-    keep: on a board, leave there what the run brought; a local target's files are the run folder's own
-    """
-    folder = workspace.root / "work" / f"target-{target.name}"
-    if "power" in study.measure.passes:
-        tell.note(f"{target.name}: {power.announcement(target.power, len(several))}")
-    channel = board.connect(target, folder / "target", run_id := _run_id(workspace))
-    with tell.stage(f"measure on {target.name}") as bar, contextlib.closing(channel):
-        return session.measure(
-            several, clips, study.measure, target, channel, folder / "host",
-            done=store.done(), record=lambda block: void(store.record(block)),
-            progress=lambda now: bar.done(now.done, now.total, f"{now.pass_} {now.variant}"),
-            baseline=study.baseline, run_id=run_id, tried=store.tried(), keep=keep or target.kind != "ssh",
-        )  # fmt: skip
-
-
-def _run_id(workspace: Workspace) -> str:
-    """A random name of the run that this folder holds: what ran on a target under it is taken up by this folder's next process, and by no other's."""
-    path = workspace.root / "work" / "run.json"
-    known = workspace.load_json(path)
-    if known is None:
-        known = {"id": uuid.uuid4().hex}
-        workspace.save_json(path, known)
-    return str(known["id"])
-
-
-def void(_: object) -> None:
-    """Drop a value where none is wanted."""
 
 
 def finish(store: Store, out: Path, tell: Reporter) -> dict[str, Any]:
