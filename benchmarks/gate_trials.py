@@ -24,7 +24,7 @@ from rich.console import Console
 from scipy import stats as distributions
 
 from fercompress import sides
-from fercompress.contest import TIERS, Plan, contest
+from fercompress.contest import Plan, contest
 from fercompress.data import source
 from fercompress.gate import calibration, judge
 from fercompress.gate.calibration import Calibration
@@ -36,6 +36,7 @@ from fercompress.records import Pass
 from fercompress.results.store import FILE, Store
 from fercompress.sides import Side
 from fercompress.stats import wilson_interval
+from fercompress.tier import TIERS
 
 METRIC = "latency_predictor_p50_ns"
 TIMED = tuple(f"latency_{stage}_p50_ns" for stage in STAGES)
@@ -58,7 +59,7 @@ class Recorded:
 
 
 def record(candidate: Side, baseline: Side, rounds: int, target: str, out: Path, tell: Reporter) -> Recorded:
-    examination = sides.examination([candidate, baseline], None, None, source.user_cache)
+    examination = sides.examination([candidate, baseline], None, source.user_cache, lambda _: None)
     # A block as long as that of a gate whose first look comes after eight rounds.
     plan = Plan((LOOKS[0], rounds), TIERS["quick"], passes=("latency",))
     found = contest(candidate, baseline, examination, load_board(target), plan, out, tell, lambda *_: False)
@@ -118,7 +119,7 @@ def twin(side: Side, slowdown: float, target: str, out: Path, tell: Reporter) ->
 
 def live(candidate: Side, baseline: Side, count: int, rules: Rules, target: str, out: Path, tell: Reporter) -> list[bool]:
     """Whole gates, each measured anew: whether it called the candidate worse, before any confirmation."""
-    examination = sides.examination([candidate, baseline], None, None, source.user_cache)
+    examination = sides.examination([candidate, baseline], None, source.user_cache, lambda _: None)
     found = []
     for number in range(count):
         plan = Plan(LOOKS, TIERS["quick"], passes=("latency",))

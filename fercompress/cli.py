@@ -21,6 +21,7 @@ from fercompress.boardcli import board
 from fercompress.bundlecli import bundle
 from fercompress.errors import FercompressError, InputError
 from fercompress.gatecli import calibrate, compare, gate
+from fercompress.plancli import plan
 from fercompress.records import Doubt
 from fercompress.verifycli import verify
 
@@ -36,6 +37,10 @@ _only = click.option("--only", multiple=True, metavar="VARIANT", help="Only this
 _target = click.option("--target", multiple=True, metavar="NAME", help="Measure here instead of on the study's targets; may be repeated.")
 _seeds = click.option("--seeds", type=click.IntRange(1, 1000), metavar="N", help="Train with N seeds (0 .. N-1) instead of the study's.")
 _set = click.option("--set", "wishes", multiple=True, metavar="KEY=VALUE", help="Instead of what STUDY says (data.protocol=modulo); may be repeated.")
+_tier = click.option(
+    "--tier", type=click.Choice(["smoke", "quick", "full", "soak"]), help="Time so much of each variant, in rounds until each has its verdicts."
+)
+_minutes = click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="With a tier: add no rounds beyond so many minutes a target.")
 _fresh = click.option("--fresh", is_flag=True, help="Forget what an earlier run left in the output folder.")
 _keep = click.option("--keep", is_flag=True, help="Leave bundles and clips on boards, which are else removed at the end.")
 _rknn_python = click.option(
@@ -90,7 +95,9 @@ def app() -> None:
 @_target
 @_seeds
 @_set
-@click.option("--plan", is_flag=True, help="Print what would run and about how long, and stop.")
+@_tier
+@_minutes
+@click.option("--plan", "plan_only", is_flag=True, help="Print what would run and about how long, and stop.")
 @_fresh
 @_keep
 @_rknn_python
@@ -103,7 +110,9 @@ def run(
     target: tuple[str, ...],
     seeds: int | None,
     wishes: tuple[str, ...],
-    plan: bool,
+    tier: str | None,
+    minutes: float | None,
+    plan_only: bool,
     fresh: bool,
     keep: bool,
     rknn_python: str | None,
@@ -113,10 +122,10 @@ def run(
 
     Stopped at any moment, the same command goes on where it was.
     """
-    request = _request(name, data_root, out, only, target, seeds, wishes, keep, rknn_python)
+    request = _request(name, data_root, out, only, target, seeds, wishes + _measured(tier, minutes), keep, rknn_python)
     from fercompress import study
 
-    if plan:
+    if plan_only:
         _print(study.plan(request), as_json, "What would run: seconds are rough, for two cores; finished work is skipped")
         return
     with _progress() as tell:
@@ -181,6 +190,8 @@ def compress(
 @_target
 @_seeds
 @_set
+@_tier
+@_minutes
 @_keep
 @click.option(
     "--inputs", metavar="FILE", default="synthetic", help="Of bundles: .npz with frames (N, T, H, W) and perhaps labels.  [default: synthetic]"
@@ -196,6 +207,8 @@ def measure(
     target: tuple[str, ...],
     seeds: int | None,
     wishes: tuple[str, ...],
+    tier: str | None,
+    minutes: float | None,
     keep: bool,
     inputs: str,
     data: str | None,
@@ -206,6 +219,7 @@ def measure(
 
     The first bundle is the baseline; without labels, accuracy is left out. --set measure.rounds=2 and the like hold for bundles too.
     """
+    wishes += _measured(tier, minutes)
     folders = tuple(Path(name) for name in names if (Path(name) / "manifest.json").is_file())
     if folders:
         if len(folders) < len(names):
@@ -256,7 +270,7 @@ def init(path: Path) -> None:
     click.echo(f"wrote {path}; edit it, then: fercompress run {path}")
 
 
-for command in (board, bundle, calibrate, compare, gate, verify):
+for command in (board, bundle, calibrate, compare, gate, plan, verify):
     app.add_command(command)
 
 
@@ -335,6 +349,11 @@ def _request(
     from fercompress.study import Request
 
     return Request(loaded, out or Path("reports") / loaded.name, data_root, keep, rknn_python)
+
+
+def _measured(tier: str | None, minutes: float | None) -> tuple[str, ...]:
+    """As wishes."""
+    return (*((f"measure.tier={tier}",) if tier else ()), *((f"measure.minutes={float(minutes)}",) if minutes else ()))
 
 
 def _progress() -> Any:

@@ -212,6 +212,9 @@ class Variant(Section):
 class Measure(Section):
     """What is measured on each target, and for how long."""
 
+    # In the place of rounds, block_clips and block_s: so much in all of every variant, and rounds until each verdict against the baseline is decided.
+    tier: Literal["smoke", "quick", "full", "soak"] | None = None
+    minutes: Annotated[float, Field(gt=0)] | None = None  # with a tier: rounds are added only as long as a target is timed no longer than that
     rounds: Annotated[int, Field(ge=1)] = 6  # each is a random order of all variants and its mirror: two blocks per variant
     block_clips: Annotated[int, Field(ge=1)] = 16  # a block times at least so many clips ...
     block_s: Annotated[float, Field(gt=0)] = 0.5  # ... and at least so long
@@ -223,6 +226,12 @@ class Measure(Section):
     engine: Engine | None = None
     stream_clips: Annotated[int, Field(ge=0, le=64)] = 0  # a latency block then times so many clips as streams too: frame by frame, state carried on
     passes: tuple[Literal["accuracy", "latency", "memory", "power"], ...] = ("accuracy", "latency", "memory", "power")
+
+    @model_validator(mode="after")
+    def _budget(self) -> Self:
+        if self.minutes is not None and self.tier is None:
+            raise ValueError("minutes end what a tier begins: name a tier too (smoke, quick, full, soak)")
+        return self
 
 
 class Study(Section):

@@ -9,7 +9,7 @@ import contextlib
 import math
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,31 +19,21 @@ import pandas as pd
 
 from fercompress.config import Measure
 from fercompress.errors import InputError
+from fercompress.examination import Examination
 from fercompress.gate.evidence import STAGES, Answers, Evidence
 from fercompress.measure import board, session
 from fercompress.measure.board import Board
 from fercompress.measure.schedule import MeasuredBundle
 from fercompress.progress import Reporter
 from fercompress.records import Block, Fold, Pass, digest
-from fercompress.results.latency import BLOCKS_PER_ROUND
 from fercompress.results.store import Store
 from fercompress.results.tables import Tables, read_tables
-from fercompress.sides import Examination, Side
+from fercompress.sides import Side
+from fercompress.tier import BLOCKS_PER_ROUND, Tier
 from fercompress.workspace import Workspace, check_out, full_disk_is_an_error
 
 CANDIDATE, BASELINE = "candidate", "baseline"
 MEMORY_BLOCKS = 6  # of each side: the fewest that a rank test can tell apart
-
-
-@dataclass(frozen=True)
-class Tier:
-    """How much is measured of each side, in total over its blocks."""
-
-    clips: int
-    seconds: float
-
-
-TIERS: Mapping[str, Tier] = {"smoke": Tier(64, 6.0), "quick": Tier(128, 10.0), "full": Tier(1024, 60.0), "soak": Tier(1024, 600.0)}
 
 
 @dataclass(frozen=True)
@@ -56,14 +46,7 @@ class Plan:
     passes: tuple[str, ...] = ("accuracy", "latency", "memory", "power")
 
     def settings(self, rounds: int) -> Measure:
-        """A block's length is that of the first look's blocks, whatever the number of rounds: blocks of unlike length are not alike."""
-        blocks = BLOCKS_PER_ROUND * self.looks[0]
-        return Measure.model_validate(
-            {
-                "rounds": rounds, "block_clips": math.ceil(self.tier.clips / blocks), "block_s": self.tier.seconds / blocks,
-                "memory_blocks": MEMORY_BLOCKS, "passes": self.passes,
-            }
-        )  # fmt: skip
+        return self.tier.settings(Measure.model_validate({"memory_blocks": MEMORY_BLOCKS, "passes": self.passes}), rounds, self.looks[0])
 
 
 Decided = Callable[[Evidence, Evidence], bool]  # (candidate, baseline) -> whether to stop
@@ -77,6 +60,11 @@ def contest(
     raises: InputError, BundleError before anything runs; TargetError
     """
     check_out(out)
+    for side in (candidate, baseline):
+        board.check_engine(target, side.bundles[0][0].engine)
+    if examination.unlabelled:
+        plan = replace(plan, passes=tuple(name for name in plan.passes if name != "accuracy"))
+    lacking = {"accuracy": examination.unlabelled} if examination.unlabelled else {}
     sides = {BASELINE: baseline, CANDIDATE: candidate}
     bundles = {name: _bundles(side, name, examination) for name, side in sides.items()}
     workspace = Workspace(out)
@@ -88,7 +76,7 @@ def contest(
                 store.record_bundle(measured.bundle, measured.seed, measured.fold, timed=not place)
         for look, rounds in enumerate(plan.looks):
             settings = plan.settings(rounds)
-            store.record_study(_study(out.name, sides, target, settings))
+            store.record_study({**_study(out.name, sides, target, settings), "lacking": lacking})
             with tell.stage(f"{rounds} rounds on {target.name}") as bar:
                 _measure(bundles, examination, settings, target, workspace, store, bar)
             tables = read_tables(store)
@@ -160,16 +148,33 @@ def evidence(tables: Tables, variant: str, target: str, name: str) -> Evidence:
     if not stored:
         raise InputError(f"{name}: no bundle of it is recorded")
     facts = tables.facts.get(target, {})
+    stages = ("clip",) if stored[0].manifest.get("one_file") else STAGES
     return Evidence(
         name=name, target=target, bundles=tuple(each.sha256 for each in stored), stored_bytes=stored[0].size.stored_bytes,
         answers=_answers(tables, variant, target),
-        rounds={stage: _rounds(latency, latency[f"{stage}_p50_ns"].astype(float)) for stage in STAGES},
+        rounds={stage: _rounds(latency, latency[f"{stage}_p50_ns"].astype(float)) for stage in stages},
         tails=_rounds(latency, latency["block"].map(tails).astype(float)),
         clip_ns=timings["clip_ns"].to_numpy(np.float64),
         memory_bytes=tuple(mine.loc[mine["pass"] == str(Pass.MEMORY), "memory_peak_bytes"].dropna().astype(float)),
         energy_clip_j=tuple(mine["energy_clip_j"].dropna().astype(float)),
         conditions=_conditions(tables, stored[0], facts), simulated=bool(facts.get("simulated")), round_s=_round_s(latency),
+        lacking=_lacking(tables, variant, target, stages),
     )  # fmt: skip
+
+
+def _lacking(tables: Tables, variant: str, target: str, stages: Sequence[str]) -> dict[str, str]:
+    """Why a pass, or a stage of the latency pass, told nothing of a variant."""
+    reasons = {f"latency_{stage}_p50_ns": "one file for both stages: they are not told apart" for stage in STAGES if stage not in stages}
+    asked = tables.study.get("measure", {}).get("passes", tuple(Pass))
+    told = tables.study.get("lacking", {})
+    blocks = tables.blocks[(tables.blocks["variant"] == variant) & (tables.blocks["target"] == target) & tables.blocks["counted"]]
+    for pass_ in Pass:
+        mine = blocks[blocks["pass"] == str(pass_)]
+        if str(pass_) in told or str(pass_) not in asked:
+            reasons[str(pass_)] = str(told.get(str(pass_), f"the {pass_} pass was not asked for"))
+        elif len(mine) and mine["reason"].iloc[-1]:
+            reasons[str(pass_)] = str(mine["reason"].iloc[-1])
+    return reasons
 
 
 def _rounds(blocks: pd.DataFrame, values: pd.Series[float]) -> dict[int, float]:

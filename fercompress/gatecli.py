@@ -22,6 +22,9 @@ _tier = click.option(
 _budget = click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Begin no further round after so many minutes.")
 _rounds = click.option("--rounds", type=click.IntRange(6, 1000), help="Exactly so many rounds, instead of as many as a verdict needs.")
 _data = click.option("--data", metavar="STUDY", help="The clips to ask about: a study, or a data set; needed for bare bundles.")
+_inputs = click.option(
+    "--inputs", metavar="FILE", help="The same of bundles: .npz with frames (N, T, H, W) and perhaps labels; synthetic: rendered, without labels."
+)
 _data_root = click.option("--data-root", type=click.Path(path_type=Path), help="Folder of a data set that is on your disk.")
 _effect = click.option(
     "--effect", "effects", multiple=True, metavar="METRIC=SIZE", help="The smallest change that matters (2%, 1pt); may be repeated."
@@ -34,7 +37,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdo
 
 
 def _options(command: Any) -> Any:
-    for option in reversed((_target, _tier, _budget, _rounds, _data, _data_root, _effect, _metric)):
+    for option in reversed((_target, _tier, _budget, _rounds, _data, _inputs, _data_root, _effect, _metric)):
         command = option(command)
     return command
 
@@ -117,10 +120,12 @@ def compare(a: str, b: str, out: Path, markdown: Path | None, as_json: bool, **o
 @click.option("--rounds", type=click.IntRange(6, 1000), default=8, show_default=True, help="Rounds of a session.")
 @_tier
 @_data
+@_inputs
 @_data_root
 @_json
 def calibrate(
-    target: str, what: str, out: Path, sessions: int, rounds: int, tier: str, data: str | None, data_root: Path | None, as_json: bool
+    target: str, what: str, out: Path, sessions: int, rounds: int, tier: str, data: str | None, inputs: str | None, data_root: Path | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Measure a bundle against itself on TARGET: how much noise is there, and how small a change would be found?
 
@@ -131,7 +136,7 @@ def calibrate(
     from fercompress.gate.metrics import METRICS
 
     with _progress() as tell:
-        made = calibrating.calibrate(what, target, out, tell, sessions=sessions, rounds=rounds, tier=tier, data=data, data_root=data_root)
+        made = calibrating.calibrate(what, target, out, tell, sessions=sessions, rounds=rounds, tier=tier, wanted=_wanted(data, inputs, data_root))
     counts = sorted({8, 16, rounds})
     lines: list[dict[str, Any]] = [
         {"metric": name, "noise of a round": made.round_sd[name], **{f"found in {n} rounds from": made.detectable(name, n) for n in counts}}
@@ -147,7 +152,7 @@ def calibrate(
     for line in lines:
         table.add_row(*(value if isinstance(value, str) else f"{100 * value:.2f} %" for value in line.values()))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
-    click.echo(f"between sessions: {100 * made.session_sd:.2f} %; kept in {calibrating.file(target)}")
+    click.echo(f"between sessions: {100 * made.session_sd:.2f} %; kept in {calibrating.file(made.target)}")
 
 
 def _request(
@@ -155,14 +160,25 @@ def _request(
 ) -> Any:  # fmt: skip
     from fercompress import gating
     from fercompress.gate.metrics import named_quantity
+    from fercompress.tier import LOOKS
 
     minutes, rounds = options["minutes"], options["rounds"]
     return gating.Request(
-        candidate, baseline, out, options["target"], options["tier"], (rounds,) if rounds else gating.LOOKS,
-        60 * minutes if minutes else float("inf"), options["data"], options["data_root"],
+        candidate, baseline, out, options["target"], options["tier"], (rounds,) if rounds else LOOKS,
+        60 * minutes if minutes else float("inf"), _wanted(options["data"], options["inputs"], options["data_root"]),
         dict(named_quantity(text, "--effect") for text in options["effects"]), dict(named_quantity(text, "--limit") for text in limits),
         options["metrics"], fail, confirm, pinned,
     )  # fmt: skip
+
+
+def _wanted(data: str | None, inputs: str | None, data_root: Path | None) -> Any:
+    from fercompress.examination import Wanted
+
+    if data is not None and inputs is not None:
+        raise InputError("--data and --inputs both say which clips to run: give one of them")
+    if data is None and inputs is None:
+        return None
+    return Wanted(data=data, data_root=data_root) if inputs is None else Wanted(inputs)
 
 
 def _show(outcome: Any, markdown: Path | None, junit: Path | None, as_json: bool, fail_on_inconclusive: bool) -> None:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fercompress import calibrating, sides
-from fercompress.contest import TIERS, Plan, contest, evidence, forget
+from fercompress.contest import Plan, contest, evidence, forget
 from fercompress.data import source
 from fercompress.errors import InputError, ResultsError
+from fercompress.examination import Wanted
 from fercompress.gate import baseline as baselines
 from fercompress.gate import judge, render
 from fercompress.gate.baseline import NEWEST, RELEASE, Accepted
@@ -23,8 +24,7 @@ from fercompress.measure import board
 from fercompress.progress import Reporter
 from fercompress.sides import Side
 from fercompress.stats import FEWEST_ROUNDS, Looks
-
-LOOKS = (8, 12, 16, 24)  # rounds in all, after which a verdict is tried
+from fercompress.tier import LOOKS, TIERS
 
 
 class ExitCode(enum.IntEnum):
@@ -38,6 +38,7 @@ class Request:
     """candidate, baseline: RUN, RUN:VARIANT or a bundle's folder; baseline may be a baseline file as well
 
     effects: metric -> the smallest change that matters, as written ("2%"); limits: column -> the most (or the least) that is allowed, as written
+    wanted: the clips to ask about, None: those of the run that a side comes from
     looks: rounds in all, after which a verdict is tried; budget_s: no further look is begun after so many seconds
     """
 
@@ -48,8 +49,7 @@ class Request:
     tier: str = "quick"
     looks: tuple[int, ...] = LOOKS
     budget_s: float = math.inf
-    data: str | None = None
-    data_root: Path | None = None
+    wanted: Wanted | None = None
     effects: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, str] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ def verdicts(request: Request, tell: Reporter) -> Outcome:
     """raises: InputError, ResultsError, BundleError, DataError, TargetError, ComparabilityError (exit codes 2, 4 and 5)"""
     if request.tier not in TIERS:
         raise InputError(f"no tier named {request.tier!r} (known: {', '.join(TIERS)})")
-    calibrated = calibrating.known(request.target)
+    calibrated, told = calibrating.current(board.load_board(request.target).name)
     noise = {} if calibrated is None else {name: calibrated.noise(name, request.looks[0]) for name in calibrated.round_sd}
     session_sd = judge.SESSION_SD if calibrated is None else calibrated.session_sd
     rules = judge.Rules.of(request.effects, request.limits, request.metrics, request.looks, noise, session_sd)
@@ -116,8 +116,7 @@ def verdicts(request: Request, tell: Reporter) -> Outcome:
         judgements, notes = _against_file(request, stored, rules, tell)
     else:
         judgements, notes = _side_by_side(request, rules, calibrated, tell)
-    if calibrated is None:
-        notes.append(f"target {request.target} is not calibrated: what it can tell apart is not known; see fercompress calibrate")
+    notes += told
     return Outcome(tuple(judgements), _exit_code(request, judgements), tuple(notes))
 
 
@@ -140,7 +139,8 @@ def _side_by_side(
             notes.append(
                 f"{candidate.name}: measured beside {baseline.name} in one run already; its {len(found[0].rounds['clip'])} rounds are judged"
             )
-            judgements.append(judge.judge(*found, _once(rules, found)))
+            adaptive = candidate.run is not None and bool(candidate.run.tables.study.get("measure", {}).get("tier"))
+            judgements.append(judge.judge(*found, _over(rules, found, adaptive=adaptive)))
             continue
         if calibrated is not None and not sung:
             notes += calibrating.canary(calibrated, request.target, request.out / "canary", tell)
@@ -182,7 +182,7 @@ def _recorded(candidate: Side, baseline: Side, target: str) -> tuple[Evidence, E
 
 
 def _measured(candidate: Side, baseline: Side, request: Request, rules: judge.Rules, out: Path, tell: Reporter) -> Judgement:
-    examination = sides.examination([candidate, baseline], request.data, request.data_root, source.user_cache)
+    examination = sides.examination([candidate, baseline], request.wanted, source.user_cache, tell.note)
     plan = Plan(request.looks, TIERS[request.tier], request.budget_s, rules.passes)
     found = contest(
         candidate, baseline, examination, board.load_board(request.target), plan, out, tell,
@@ -191,10 +191,13 @@ def _measured(candidate: Side, baseline: Side, request: Request, rules: judge.Ru
     return judge.judge(*found, rules)
 
 
-def _once(rules: judge.Rules, found: tuple[Evidence, Evidence]) -> judge.Rules:
-    """Of a run that is over, whose rounds are looked at once."""
+def _over(rules: judge.Rules, found: tuple[Evidence, Evidence], *, adaptive: bool) -> judge.Rules:
+    """Of a run that is over: its rounds were looked at once, or, where rounds were added until verdicts stood, at each of its looks."""
     rounds = len(found[0].rounds["clip"].keys() & found[1].rounds["clip"].keys())
-    return replace(rules, looks=Looks((rounds,))) if rounds >= FEWEST_ROUNDS else rules
+    if rounds < FEWEST_ROUNDS:
+        return rules
+    looked = tuple(look for look in LOOKS if look <= rounds) if adaptive else ()
+    return replace(rules, looks=Looks(looked, most=LOOKS[-1]).ended(rounds) if looked else Looks((rounds,)))
 
 
 def _settled(request: Request, now: Judgement) -> bool:
@@ -224,7 +227,7 @@ def stored_evidence(request: Request, tell: Reporter) -> Evidence:
         if not found.rounds["clip"]:
             raise ResultsError(f"{side.name}: not measured on target {request.target!r}; run the study there, or give another --target")
         return found
-    examination = sides.examination([side], request.data, request.data_root, source.user_cache)
+    examination = sides.examination([side], request.wanted, source.user_cache, tell.note)
     plan = Plan(request.looks[:1], TIERS[request.tier], request.budget_s)
     return contest(side, side, examination, board.load_board(request.target), plan, request.out / "alone", tell, lambda *_: True)[0]
 

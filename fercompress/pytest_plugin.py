@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from fercompress.examination import Wanted
     from fercompress.gate.finding import Judgement
 
 
@@ -29,27 +30,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def fercompress_gate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Gate]:
-    """`fercompress_gate(candidate, baseline, data=None, data_root=None)`: each RUN:VARIANT or a bundle's folder."""
+    """`fercompress_gate(candidate, baseline, data=None, data_root=None, inputs=None)`: each RUN:VARIANT or a bundle's folder."""
     gates: dict[tuple[str, ...], Gate] = {}
 
-    def gate(candidate: str | Path, baseline: str | Path, *, data: str | None = None, data_root: str | Path | None = None) -> Gate:
-        key = (str(candidate), str(baseline), str(data), str(data_root))
+    def gate(
+        candidate: str | Path,
+        baseline: str | Path,
+        *,
+        data: str | None = None,
+        data_root: str | Path | None = None,
+        inputs: str | Path | None = None,
+    ) -> Gate:
+        key = (str(candidate), str(baseline), str(data), str(data_root), str(inputs))
         if key not in gates:
-            gates[key] = Gate(request.config, str(candidate), str(baseline), data, data_root, tmp_path_factory.mktemp("fercompress"))
+            gates[key] = Gate(request.config, str(candidate), str(baseline), _wanted(data, data_root, inputs), tmp_path_factory.mktemp("fercompress"))
         return gates[key]
 
     return gate
+
+
+def _wanted(data: str | None, data_root: str | Path | None, inputs: str | Path | None) -> Wanted | None:
+    from fercompress.examination import Wanted
+
+    if data is None and inputs is None:
+        return None
+    return Wanted(data=data, data_root=None if data_root is None else Path(data_root)) if inputs is None else Wanted(str(inputs))
 
 
 class Gate:
     """One candidate against one baseline. Each method fails the test (or skips it, where nothing is known) and returns what was judged."""
 
     def __init__(
-        self, config: pytest.Config, candidate: str, baseline: str, data: str | None, data_root: str | Path | None, out: Path
+        self, config: pytest.Config, candidate: str, baseline: str, wanted: Wanted | None, out: Path
     ) -> None:  # fmt: skip
         self._config, self._out = config, out
         self._sides: dict[str, Any] = {
-            "candidate": candidate, "baseline": baseline, "data": data, "data_root": None if data_root is None else Path(data_root),
+            "candidate": candidate, "baseline": baseline, "wanted": wanted,
         }  # fmt: skip
 
     def not_worse(self, *metrics: str, by: str | None = None) -> Judgement:
@@ -69,12 +85,13 @@ class Gate:
         from fercompress import gating
         from fercompress.gate import render
         from fercompress.progress import Reporter
+        from fercompress.tier import LOOKS
 
         option = self._config.getoption
         rounds = option("--fercompress-rounds")
         asked = gating.Request(
             **self._sides, out=self._out, target=option("--fercompress-target"), tier=option("--fercompress-tier"),
-            looks=(rounds,) if rounds else gating.LOOKS, metrics=metrics, effects=effects, limits=limits,
+            looks=(rounds,) if rounds else LOOKS, metrics=metrics, effects=effects, limits=limits,
             confirm=not option("--fercompress-no-confirm") and not limits_alone,
         )  # fmt: skip
         with Reporter(Console(stderr=True, quiet=True)) as tell:

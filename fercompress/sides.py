@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fercompress import config
+from pydantic import TypeAdapter, ValidationError
+
 from fercompress.data import source
 from fercompress.dataconfig import Data
 from fercompress.errors import DataError, InputError, ResultsError
+from fercompress.examination import Examination, Wanted, check_alike, check_fits, of_bundles
 from fercompress.export import bundle as bundles
-from fercompress.records import NOT_HERE, NOT_MADE, Bundle, Clips, Fold
+from fercompress.records import NOT_HERE, NOT_MADE, Bundle
 from fercompress.results.store import FILE, Store
 from fercompress.results.tables import Tables, read_tables
 from fercompress.studyfile import load_study
@@ -49,18 +51,6 @@ class Run:
         reasons = blocks.loc[(blocks["variant"] == variant) & blocks["counted"], "reason"]
         told = [str(reason) for reason in reasons if str(reason).startswith((NOT_MADE, NOT_HERE))]
         return "" if not told or any(each.variant == variant for each in self.tables.bundles) else told[-1]
-
-    @property
-    def study(self) -> config.Study:
-        return config.Study.model_validate_json(json.dumps(self.tables.study))
-
-
-@dataclass(frozen=True)
-class Examination:
-    """The clips that both sides are asked about, and the parts that they come in."""
-
-    clips: Clips
-    folds: tuple[Fold, ...]
 
 
 def is_run(path: Path) -> bool:
@@ -125,27 +115,64 @@ def _of_run(run: Run, variant: str, name: str) -> Side:
     return Side(name, tuple(found), run)
 
 
-def examination(sides: list[Side], data: str | None, data_root: Path | None, cache: Callable[[], Path]) -> Examination:
-    """The clips to ask about: those of --data (a study or a data set), else those of the run that a side comes from.
+def examination(sides: list[Side], wanted: Wanted | None, cache: Callable[[], Path], note: Callable[[str], None]) -> Examination:
+    """The clips to ask about: those that a person names, else those of the run that a side comes from.
 
-    raises: InputError where nothing says which clips, or two runs used different ones; DataError
+    wanted: None where nothing was said; note: takes what a reader must know
+    raises: InputError where nothing says which clips, or two runs used different ones; BundleError for a side that takes other ones; DataError
     """
-    if data is not None:
-        wanted = source.SOURCES[data].config.model_validate({"name": data}) if data in source.SOURCES else load_study(data).data
-        return _examination(wanted, data_root, cache())
     runs = {side.run.folder: side.run for side in sides if side.run is not None}
-    if not runs:
-        raise InputError("two bundles do not say which clips to run: give --data STUDY (or the name of a data set)")
+    bare = [bundle for side in sides if side.run is None for bundle, *_ in side.bundles]
+    if wanted is not None:
+        fitted = wanted.data is None or (not runs and any(bundle.manifest.get("foreign") for bundle in bare))
+        found = _fitted(sides, wanted, cache(), note) if fitted else _whole(_named(wanted.data), wanted.data_root, cache())
+    elif not runs:
+        raise InputError(
+            "two bundles do not say which clips to run: give --data STUDY (or the name of a data set), --inputs FILE.npz, or --inputs synthetic "
+            "(no labels: accuracy is not judged)"
+        )
+    else:
+        found = _of_runs(sides, runs, cache, note)
+    for side in sides:
+        for bundle, *_ in side.bundles:
+            check_fits(bundle, found.clips, side.name)
+    return found
+
+
+def _of_runs(sides: list[Side], runs: Mapping[Path, Run], cache: Callable[[], Path], note: Callable[[str], None]) -> Examination:
     seen = {run.tables.clips.fingerprint for run in runs.values() if run.tables.clips is not None}
     if len(seen) > 1:
         raise InputError(f"{' and '.join(map(str, runs))} were tested on different clips: give --data STUDY to ask both about the same")
     first = next(iter(runs.values()))
-    found = _examination(first.study.data, data_root, first.folder / "work")
+    told = first.tables.study["data"]
+    if "inputs" in told:  # a run of bundles that were there already
+        found = _fitted(sides, Wanted(str(told["inputs"]), told["data"]), cache(), note)
+    else:
+        found = _whole(_recorded(first), None, first.folder / "work")
     if found.clips.fingerprint not in seen:
         raise DataError(f"{first.folder}: its clips cannot be made again as they were; was the data set on disk changed?")
     return found
 
 
-def _examination(wanted: Data, data_root: Path | None, cache: Path) -> Examination:
-    clips = source.load(wanted, data_root, cache)
-    return Examination(clips, tuple(source.SOURCES[wanted.name].folds(wanted, clips)))
+def _recorded(run: Run) -> Data:
+    """raises: InputError for a run whose clips came out of a file that it does not name"""
+    try:
+        return TypeAdapter[Data](Data).validate_json(json.dumps(run.tables.study["data"]))
+    except ValidationError as error:
+        raise InputError(f"{run.folder}: its clips are no data set's that is known here: give them again with --inputs or --data") from error
+
+
+def _named(name: str | None) -> Data:
+    assert name is not None
+    return source.SOURCES[name].config.model_validate({"name": name}) if name in source.SOURCES else load_study(name).data
+
+
+def _whole(data: Data, data_root: Path | None, cache: Path) -> Examination:
+    clips = source.load(data, data_root, cache)
+    return Examination(clips, tuple(source.SOURCES[data.name].folds(data, clips)))
+
+
+def _fitted(sides: list[Side], wanted: Wanted, cache: Path, note: Callable[[str], None]) -> Examination:
+    bundles = [bundle for side in sides for bundle, *_ in side.bundles]
+    check_alike(bundles)
+    return of_bundles(bundles, wanted, cache, note)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ from fercompress.dataconfig import Data
 from fercompress.errors import BundleError, InputError, ResultsError
 from fercompress.export import rknn_toolkit
 from fercompress.making import Maker, check, step_s
-from fercompress.measure import board, power, session
+from fercompress.measure import board
 from fercompress.measure.board import Board
 from fercompress.measure.schedule import MeasuredBundle
+from fercompress.measuring import measure_on, settled
 from fercompress.progress import Reporter
 from fercompress.records import Block, BlockKey, Clips, Fold, digest
 from fercompress.report.record import ReportInput
@@ -136,7 +136,7 @@ def forget(request: Request) -> None:
 
 def plan(request: Request) -> list[dict[str, Any]]:
     """What `run` would do, stage by stage, and about how many seconds each takes on this machine (from one timed training step). Writes nothing."""
-    study = request.study
+    study = settled(request.study)
     targets = board.load_boards(study.targets, reached=False)
     assignment = assign(study, targets)
     source.fingerprint(study.data, request.data_root)
@@ -267,7 +267,7 @@ def _note_engines(study: config.Study, target: Board, assignment: Assignment, te
 
 def measure_all(request: Request, prepared: Prepared, store: Store, tell: Reporter) -> None:
     """Make every bundle, then run every block that the journal does not hold yet. raises: BundleError where the baseline has none"""
-    study, targets = request.study, prepared.targets
+    study, targets = settled(request.study), prepared.targets
     seal.lift(request.out)
     # A target given as a file goes by its own name in every result.
     store.record_study({**study.model_dump(mode="json"), "targets": [target.name for target in targets]})
@@ -308,41 +308,6 @@ def _training(name: str, made: Made) -> Training:
     return Training(
         name, made.seed, made.fold.name, made.way, made.history, made.train_epoch_s, made.best_epoch_accuracy, made.last_epoch_accuracy
     )  # fmt: skip
-
-
-def measure_on(
-    target: Board, study: config.Study, several: dict[str, list[MeasuredBundle]], workspace: Workspace, clips: Clips, store: Store, tell: Reporter,
-    *, keep: bool,
-) -> tuple[BlockKey, ...]:  # fmt: skip
-    """Run every block on one target that the journal does not hold yet.
-
-    keep: on a board, leave there what the run brought; a local target's files are the run folder's own
-    """
-    folder = workspace.root / "work" / f"target-{target.name}"
-    if "power" in study.measure.passes:
-        tell.note(f"{target.name}: {power.announcement(target.power, len(several))}")
-    channel = board.connect(target, folder / "target", run_id := _run_id(workspace))
-    with tell.stage(f"measure on {target.name}") as bar, contextlib.closing(channel):
-        return session.measure(
-            several, clips, study.measure, target, channel, folder / "host",
-            done=store.done(), record=lambda block: void(store.record(block)),
-            progress=lambda now: bar.done(now.done, now.total, f"{now.pass_} {now.variant}"),
-            baseline=study.baseline, run_id=run_id, tried=store.tried(), keep=keep or target.kind != "ssh",
-        )  # fmt: skip
-
-
-def _run_id(workspace: Workspace) -> str:
-    """A random name of the run that this folder holds: what ran on a target under it is taken up by this folder's next process, and by no other's."""
-    path = workspace.root / "work" / "run.json"
-    known = workspace.load_json(path)
-    if known is None:
-        known = {"id": uuid.uuid4().hex}
-        workspace.save_json(path, known)
-    return str(known["id"])
-
-
-def void(_: object) -> None:
-    """Drop a value where none is wanted."""
 
 
 def finish(store: Store, out: Path, tell: Reporter) -> dict[str, Any]:

@@ -70,6 +70,20 @@ def whole(path: Path, shape: tuple[Any, ...] = (1, T, 1, SIDE, SIDE), order: tup
     return save(path, nodes, shape, FIRST[1], more=more)
 
 
+def busy(path: Path, out: Path, products: int) -> Path:
+    """The same answers after so many products of 64 x 64 matrices more, none of which a runtime can leave out."""
+    model = onnx.load(path)
+    graph, rotation = model.graph, np.linalg.qr(RNG.normal(size=(64, 64)))[0].astype(np.float32)
+    graph.node[-1].output[0] = "answer"
+    graph.initializer.extend([numpy_helper.from_array(rotation, "rotation"), numpy_helper.from_array(np.float32(0), "nought")])
+    nodes = [node("ReduceMean", "x", "mean", keepdims=0), node("Mul", "mean rotation", "busy0")]
+    nodes += [node("MatMul", f"busy{step} rotation", f"busy{step + 1}") for step in range(products)]
+    nodes += [node("ReduceMean", f"busy{products}", "last", keepdims=0), node("Mul", "last nought", "zero_"), node("Add", "answer zero_", "y")]
+    graph.node.extend(nodes)
+    onnx.save(model, out)
+    return out
+
+
 def expected(frames: Any, channels: int = 1, mean: float = 0.0, std: float = 1.0) -> Any:
     """frames: uint8 (N, T, H, W); returns float64 (N, K)"""
     part = frames.astype(np.float64) / 255

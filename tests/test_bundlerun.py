@@ -18,7 +18,7 @@ from fercompress import bundlerun, cli, verify
 from fercompress.bundlerun import BundleRequest
 from fercompress.errors import BundleError, DataError, InputError
 from fercompress.export import foreign
-from fercompress.export.foreign import Wishes
+from fercompress.export.foreign_axes import Wishes
 from fercompress.progress import Reporter
 from fercompress.results.summary import json_schema
 
@@ -71,7 +71,7 @@ def test_without_labels_accuracy_is_left_out_and_clips_of_the_right_size_are_mad
     document = bundlerun.run(BundleRequest((whole,), tmp_path / "out", (), (*QUICK, 'measure.passes=["accuracy", "latency"]')), tell())
     (row,) = document["rows"]
     assert row["accuracy"] is None
-    assert "does not ask for the accuracy pass" in row["reasons"]["accuracy"]
+    assert "without labels" in row["reasons"]["accuracy"]
     assert row["latency_clip_p50_ns"] > 0
     assert document["data"]["simulated"] is True
 

@@ -14,8 +14,9 @@ from onnx import TensorProto
 
 from fercompress import cli
 from fercompress.errors import BundleError, InputError
-from fercompress.export import bundle, foreign
-from fercompress.export.foreign import Wishes
+from fercompress.export import bundle, foreign, foreign_file
+from fercompress.export.agent_engine import AgentEngine
+from fercompress.export.foreign_axes import Wishes
 
 CLIPS = np.random.default_rng(3).integers(0, 256, (2, T, SIDE, SIDE), dtype=np.uint8)
 WISHES = Wishes("mine", frames=T)
@@ -36,7 +37,7 @@ def test_an_extractor_of_any_layout_gives_what_numpy_gives(tmp_path: Path, shape
     made = foreign.imported(first, models.predictor(tmp_path / "y.onnx"), Wishes("mine", mean=0.25, std=0.5, frames=T), tmp_path / "out")
     assert made.manifest["extractor"]["input"]["layout"] == layout
     assert (made.folder / "extractor.onnx").read_bytes() == first.read_bytes()
-    np.testing.assert_allclose(foreign.logits_of(made, CLIPS), models.expected(CLIPS, channels, 0.25, 0.5), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(AgentEngine(made).logits(CLIPS), models.expected(CLIPS, channels, 0.25, 0.5), rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_a_predictor_of_any_order_gives_what_numpy_gives(tmp_path: Path, shape, 
     files = models.extractor(tmp_path / "x.onnx"), models.predictor(tmp_path / "y.onnx", shape, time, features)
     made = foreign.imported(*files, WISHES, tmp_path / "out")
     assert made.manifest["predictor"]["input"]["layout"] == order
-    np.testing.assert_allclose(foreign.logits_of(made, CLIPS), models.expected(CLIPS), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(AgentEngine(made).logits(CLIPS), models.expected(CLIPS), rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_a_predictor_of_any_order_gives_what_numpy_gives(tmp_path: Path, shape, 
 def test_one_file_for_both_gives_what_numpy_gives(tmp_path: Path, shape, order, layout) -> None:
     made = foreign.imported_whole(models.whole(tmp_path / "x.onnx", shape, order), Wishes("mine", frames=T, side=SIDE), tmp_path / "out")
     assert (made.manifest["one_file"], made.manifest["extractor"]["input"]["layout"], made.size.bytes_extractor) == (True, layout, 0)
-    np.testing.assert_allclose(foreign.logits_of(made, CLIPS), models.expected(CLIPS), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(AgentEngine(made).logits(CLIPS), models.expected(CLIPS), rtol=1e-4, atol=1e-3)
 
 
 def test_weights_beside_the_file_come_along_and_count(tmp_path: Path) -> None:
@@ -69,10 +70,10 @@ def test_weights_beside_the_file_come_along_and_count(tmp_path: Path) -> None:
     made = foreign.imported(first, models.predictor(tmp_path / "y.onnx"), WISHES, tmp_path / "out")
     assert made.size.bytes_extractor == first.stat().st_size + (tmp_path / "x.weights").stat().st_size
     assert bundle.load(made.folder).sha256 == made.sha256
-    np.testing.assert_allclose(foreign.logits_of(made, CLIPS), models.expected(CLIPS), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(AgentEngine(made).logits(CLIPS), models.expected(CLIPS), rtol=1e-4, atol=1e-3)
     (tmp_path / "x.weights").unlink()
     with pytest.raises(BundleError, match=r"external data are missing: .*x\.weights"):
-        foreign.opened(first)
+        foreign_file.opened(first)
 
 
 def test_the_same_files_give_the_same_bundle_and_numbers_are_counted(tmp_path: Path) -> None:
@@ -94,9 +95,6 @@ def test_what_cannot_be_measured_is_refused_with_the_reason(tmp_path: Path) -> N
     junk.write_bytes(b"\x89PNG and so on")
     refused(tmp_path, "junk.onnx: not an ONNX file", junk)
     refused(tmp_path, r"nowhere\.onnx: cannot be read", tmp_path / "nowhere.onnx")
-    npu = tmp_path / "x.rknn"
-    npu.write_bytes(b"RKNN")
-    refused(tmp_path, r"an \.rknn file cannot be imported", npu)
     refused(tmp_path, r"\(64, 5\) has 2 axes", models.save(tmp_path / "a.onnx", [models.node("MatMul", "x w", "y")], (64, 5), models.SECOND))
     refused(
         tmp_path,

@@ -10,6 +10,7 @@ from gate_evidence import CLASSES, answers, pair
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fercompress import gating
 from fercompress.errors import InputError
 from fercompress.gate import judge, metrics, render
 from fercompress.gate.finding import Judgement
@@ -229,3 +230,12 @@ def test_what_is_not_known_fails_or_is_skipped_as_asked():
         suite = ElementTree.fromstring(render.junit([found], fail_on_inconclusive=fail).split("\n", 1)[1]).find("testsuite")
         case = next(case for case in suite if case.get("name") == "latency_clip_p50_ns")
         assert case.find(tag) is not None
+
+
+def test_a_run_whose_rounds_were_added_look_by_look_is_judged_with_what_each_look_may_spend():
+    found = pair(np.random.default_rng(0), rounds=12)
+    added, fixed = (gating._over(RULES, found, adaptive=adaptive).looks for adaptive in (True, False))
+    assert (added.rounds, added.most) == ((8, 12), 24)
+    assert added.share(12) == pytest.approx((12**2 - 8**2) / 24**2)
+    assert (fixed.rounds, fixed.share(12)) == ((12,), 1.0)
+    assert gating._over(RULES, pair(np.random.default_rng(0), rounds=5), adaptive=True) is RULES

@@ -11,6 +11,7 @@ from fercompress_agent.engine_numpy import Numpy
 
 from fercompress.errors import BundleError, ModelError
 from fercompress.export import numpy_file
+from fercompress.export.agent_engine import AgentEngine
 from fercompress.export.session import session
 from fercompress.export.streaming import STATE, streaming
 from fercompress.records import Bundle, Float32, Preprocess, UInt8
@@ -24,6 +25,10 @@ class Runner:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         manifest = bundle.manifest
+        # Imported files may have any axes and names: the agent's engine, which times them, knows these.
+        self._imported = AgentEngine(bundle) if manifest.get("foreign") else None
+        if self._imported is not None:
+            return
         self._preprocess = Preprocess(**manifest["preprocess"])
         self._extractor = session((bundle.folder / manifest["extractor"]["file"]).read_bytes())
         content = (bundle.folder / manifest["predictor"]["file"]).read_bytes()
@@ -38,9 +43,12 @@ class Runner:
     def logits(self, frames: UInt8) -> Float32:
         """frames: uint8 (N, T, H, W); returns float32 (N, classes). raises: BundleError for other shapes than the bundle was made for"""
         manifest = self.bundle.manifest
-        wanted = (manifest["frames"], *manifest["extractor"]["input"]["shape"][2:])
+        told = manifest["extractor"]["input"]
+        wanted = (manifest["frames"], *(told.get("picture") or told["shape"][2:]))
         if frames.dtype != np.uint8 or frames.shape[1:] != wanted:
             raise BundleError(f"{self.bundle.variant}: expects uint8 clips (N, {', '.join(map(str, wanted))}), got {frames.dtype} {frames.shape}")
+        if self._imported is not None:
+            return self._imported.logits(frames)
         results = [np.zeros((0, len(manifest["classes"])), np.float32)]
         for clip in frames:
             pixels = self._preprocess(clip)
@@ -55,6 +63,8 @@ class Runner:
     def stream(self) -> Stream:
         """Frames one by one instead of clips, at one step's cost each. raises: ModelError if the predictor cannot be run step by step"""
         manifest = self.bundle.manifest
+        if self._imported is not None:
+            raise ModelError(f"{self.bundle.variant}: an imported bundle is not streamed: what carries its state from frame to frame is not known")
         height, width = manifest["extractor"]["input"]["shape"][2:]
         if self._numpy is not None:
             raise ModelError(f"{self.bundle.variant}: a bundle for numpy is not streamed here; load the one for onnxruntime")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from fercompress.gate.metrics import METRICS, Metric
 
 SCHEMA = 1
 FLOOR = 2.0  # a smallest effect below so many times the noise is none
+BELIEVED_DAYS = 90  # machines are updated, moved and filled; the canary finds a shift of the times, not a change of the noise
 CANARY_SHIFT = 0.05  # a median so far from the calibration's is another state of the target (lisa's anchor, 5 %)
 
 
@@ -27,6 +29,7 @@ CANARY_SHIFT = 0.05  # a median so far from the calibration's is another state o
 class Calibration:
     """Of A/A sessions of one bundle on one target.
 
+    created: an ISO date (UTC); data, data_root, inputs: the clips that were asked for, all None where the bundle's own run told them
     round_sd: metric -> standard deviation of a round's log ratio (of a block's log value where there are no pairs)
     session_sd: of the log latency between sessions; medians: stage -> log ns in the middle of all rounds
     """
@@ -43,6 +46,15 @@ class Calibration:
     session_sd: float
     medians: Mapping[str, float]
     conditions: Mapping[str, Any]
+    inputs: str | None = None
+
+    @property
+    def expires(self) -> datetime.date:
+        """The last day on which it is believed."""
+        return datetime.date.fromisoformat(self.created) + datetime.timedelta(days=BELIEVED_DAYS)
+
+    def expired(self, today: datetime.date) -> bool:
+        return today > self.expires
 
     def noise(self, metric: str, rounds: int) -> float:
         """Standard error (log) of one comparison of so many rounds."""
@@ -61,19 +73,22 @@ class Calibration:
 
 
 def calibrate(
-    sessions: Sequence[tuple[Evidence, Evidence]], created: str, bundle: str, data: str | None, data_root: str | None
+    sessions: Sequence[tuple[Evidence, Evidence]], created: str, bundle: str, data: str | None, data_root: str | None,
+    inputs: str | None = None,
 ) -> Calibration:  # fmt: skip
     """sessions: (candidate, baseline) of each, the same bundle on both sides"""
     deviations = {name: deviation for name, metric in METRICS.items() if (deviation := _deviation(metric, sessions)) is not None}
     medians = {
-        stage: [float(np.median([*mine.rounds[stage].values(), *theirs.rounds[stage].values()])) for mine, theirs in sessions] for stage in STAGES
+        stage: [float(np.median([*mine.rounds[stage].values(), *theirs.rounds[stage].values()])) for mine, theirs in sessions]
+        for stage in STAGES
+        if all(side.rounds.get(stage) for sides in sessions for side in sides)  # one file for both stages has one of them
     }
     between = max(float(np.std(values, ddof=1)) if len(values) > 1 else 0.0 for values in medians.values())
     first = sessions[0][0]
     return Calibration(
         first.target, created, bundle, first.bundles[0], data, data_root, len(sessions), len(first.rounds["clip"]), deviations,
         max(between, max((deviations[name] for name in deviations if METRICS[name].kind == "paired"), default=0.0)),
-        {stage: float(np.median(values)) for stage, values in medians.items()}, json.loads(json.dumps(first.conditions)),
+        {stage: float(np.median(values)) for stage, values in medians.items()}, json.loads(json.dumps(first.conditions)), inputs,
     )  # fmt: skip
 
 
@@ -117,7 +132,9 @@ def read(path: Path) -> Calibration | None:
         table = json.loads(path.read_text(encoding="utf-8"))
         if table.pop("schema") != SCHEMA:
             raise ValueError("another schema")
-        return Calibration(**table)
+        made = Calibration(**table)
+        datetime.date.fromisoformat(made.created)
+        return made
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -62,7 +62,7 @@ def compare(
     sides = candidate.value(metric.name), baseline.value(metric.name)
     if metric.kind == "clips":
         if candidate.answers is None or baseline.answers is None:
-            return Compared(metric, None, "accuracy was not measured on both sides", *sides)
+            return Compared(metric, None, _why_not(metric, candidate, baseline), *sides)
         return _clips(metric, candidate.answers, baseline.answers, effect)
     evidence: stats.Evidence | None
     lacking = ""
@@ -71,20 +71,30 @@ def compare(
     elif metric.kind == "paired":
         mine, theirs = series(metric, candidate), series(metric, baseline)
         if not mine or not theirs:
-            return Compared(metric, None, "not measured on both sides", *sides)
+            return Compared(metric, None, _why_not(metric, candidate, baseline), *sides)
         evidence = _paired(mine, theirs, looks) if session_sd is None else _between_days(mine, theirs, session_sd)
         lacking = f"{len(mine.keys() & theirs.keys())} rounds of both sides, a verdict needs at least {stats.FEWEST_ROUNDS}"
     else:
         column = {"memory_peak_bytes": "memory_bytes", "energy_clip_j": "energy_clip_j"}[metric.name]
         logs = [np.log(np.array(getattr(side, column), np.float64)) for side in (candidate, baseline)]
         if not all(map(len, logs)):
-            return Compared(metric, None, "not measured on both sides", *sides)
+            return Compared(metric, None, _why_not(metric, candidate, baseline), *sides)
         evidence = _welch(logs[0], logs[1], "blocks") if min(map(len, logs)) > 1 else None
         lacking = "one block of a side: its spread is not known"
     direction = stats.Direction.HIGHER if metric.higher_is_better else stats.Direction.LOWER
     minutes = candidate.round_s / 60 if metric.kind == "paired" and candidate.round_s else None
     made = stats.Comparison(metric.name, direction, stats.Scale.RATIO, effect, evidence, "" if evidence else lacking, minutes=minutes)
     return Compared(metric, made, "", *sides)
+
+
+def _why_not(metric: Metric, candidate: Evidence, baseline: Evidence) -> str:
+    """Why a metric was not measured on both sides, as far as the sides tell."""
+    sides = {"candidate": candidate, "baseline": baseline}
+    told = {name: side.lacking.get(metric.name) or side.lacking.get(metric.measured_by) for name, side in sides.items()}
+    reasons = {name: reason for name, reason in told.items() if reason}
+    if len(set(reasons.values())) == 1 and len(reasons) == 2:
+        return reasons["candidate"]
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "not measured on both sides"
 
 
 def series(metric: Metric, side: Evidence) -> Mapping[int, float]:

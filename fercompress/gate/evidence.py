@@ -55,6 +55,8 @@ class Evidence:
     energy_clip_j: tuple[float, ...] = ()
     conditions: Mapping[str, Any] = field(default_factory=dict)
     simulated: bool = False  # the target: a model of a board told its times
+    # Of a pass ("accuracy", "power", ...) or a metric: why it told nothing.
+    lacking: Mapping[str, str] = field(default_factory=dict)
     round_s: float = 0.0  # seconds that one more round of both sides takes, for a forecast
 
     def value(self, column: str) -> float | None:

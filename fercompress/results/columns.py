@@ -54,6 +54,8 @@ def size(row: Row) -> None:
     if bundle.manifest.get("foreign"):
         unknown = ("params_dense", "params_lstm_dense", "params_tt_dense", "ratio_tt_params", "ratio_lstm_params", "ratio_model_params")
         row.lack("an imported model: its dense twin is not known", *unknown)
+        if bundle.manifest["extractor"]["file"].endswith(".rknn"):
+            row.lack("an imported .rknn file does not tell how many numbers it stores", "params", "params_extractor")
     if bundle.manifest.get("one_file"):
         row.lack("n/a: one file for both stages", "bytes_extractor", "bytes_predictor", "params_extractor")
 

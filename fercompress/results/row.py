@@ -64,5 +64,7 @@ class Row:
             if told.startswith((NOT_HERE, NOT_MADE)):  # nothing was tried
                 return told
             return f"{len(blocks)} of {len(blocks)} blocks did not finish: {told}"
+        if reason := self.tables.study.get("lacking", {}).get(str(pass_)):
+            return str(reason)
         asked = self.tables.study.get("measure", {}).get("passes")
         return f"the study does not ask for the {pass_} pass" if asked is not None and str(pass_) not in asked else "not measured yet"

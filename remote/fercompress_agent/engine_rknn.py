@@ -49,6 +49,8 @@ class RknnLite(Arrays):
         part = manifest["extractor"]
         self.preprocess = manifest["preprocess"]
         self.dtype = part["input"]["dtype"]
+        # An imported file may take the grey picture three times.
+        self.times = 3 if part["input"].get("channels") == 3 else 1
         self.shape = (1, part["output"]["shape"][1])
         self.release()
         runtime = getattr(self.module, self.class_name)()
@@ -75,9 +77,10 @@ class RknnLite(Arrays):
     def frames(self, pixels, shape):
         if self.dtype == "uint8":  # mean and std are in the file
             clip = self.numpy.frombuffer(pixels, self.numpy.uint8).reshape(tuple(shape) + (1,))
+            clip = clip if self.times == 1 else clip.repeat(self.times, axis=3)
             return [clip[t : t + 1] for t in range(len(clip))]
-        ascontiguous = self.numpy.ascontiguousarray
-        return [ascontiguous(frame.transpose(0, 2, 3, 1)) for frame in Arrays.frames(self, pixels, shape)]
+        ascontiguous, times = self.numpy.ascontiguousarray, self.times
+        return [ascontiguous(frame.transpose(0, 2, 3, 1).repeat(times, axis=3)) for frame in Arrays.frames(self, pixels, shape)]
 
     def extract(self, frame):
         found = self.runtime.inference(inputs=[frame], data_type=self.dtype, data_format="nhwc")

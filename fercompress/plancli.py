@@ -1,0 +1,51 @@
+"""`fercompress plan`: what can a study claim within so many minutes? Parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+@click.command()
+@click.argument("name", metavar="[STUDY]", default="default")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), required=True, help="Of each target's time, for latency blocks.")
+@click.option("--tier", type=click.Choice(["smoke", "quick", "full", "soak"]), help="Plan with this tier instead of what the study says.")
+@click.option("--only", multiple=True, metavar="VARIANT", help="Only this variant beside the baseline; may be repeated.")
+@click.option("--target", multiple=True, metavar="NAME", help="Plan for these instead of the study's targets; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
+def plan(name: str, minutes: float, tier: str | None, only: tuple[str, ...], target: tuple[str, ...], as_json: bool) -> None:
+    """Say what STUDY can claim within so many minutes of its targets' time: rounds, percentiles, and the smallest changes that would be found.
+
+    Nothing is measured. How small a change can be told is known of calibrated targets alone (fercompress calibrate); how long a block takes is
+    estimated from its settings: a model whose clips take longer than these needs more time.
+    """
+    from fercompress import planning, studyfile
+
+    wishes = (f"measure.tier={tier}",) if tier else ()
+    made = planning.plan(studyfile.restricted(studyfile.load_study(name, wishes), only, target, None), minutes)
+    if as_json:
+        click.echo(json.dumps([each.table for each in made], indent=1))
+        return
+    for each in made:
+        click.echo(each.sentence)
+        table = Table(caption=escape(each.note), caption_justify="left")
+        for column in ("metric", "a change is called worse from"):
+            table.add_column(column)
+        for metric, effect in each.effects.items():
+            table.add_row(metric, "n/a" if effect is None else f"{100 * effect:.1f} %")
+        Console(width=None if sys.stdout.isatty() else 200).print(table)
+        click.echo(_rest(each))
+
+
+def _rest(promise: Any) -> str:
+    if promise.rounds < promise.wanted:
+        needed = promise.about_minutes / promise.rounds * promise.wanted if promise.rounds else None
+        longer = "" if needed is None else f", about {needed:.0f} minutes"
+        return f"the study asks for {promise.wanted} rounds{longer}; about {promise.fitting} fit"
+    return f"about {promise.about_minutes:.1f} minutes for all {promise.rounds} rounds of {promise.timed_clips} timed clips a variant"

@@ -1,0 +1,88 @@
+"""What a study can claim within so much of a target's time: a study and minutes in, per target its rounds, percentiles and smallest effects out.
+
+Nothing is measured or written. Noise comes from the target's calibration, where there is one; without one no effect is promised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fercompress import calibrating, config, stats
+from fercompress.gate.calibration import Calibration
+from fercompress.gate.metrics import METRICS
+from fercompress.measure import board
+from fercompress.measure.board import Board
+from fercompress.measuring import TIMED, settled
+from fercompress.tier import BLOCKS_PER_ROUND, LOOKS
+
+BLOCK_START_S = 0.6  # about, per block: a fresh process imports the runtime and loads the bundle
+WARMUP_SHARE = 0.2  # about, of a block's timed part, on top: clips run before anything is timed
+
+
+@dataclass(frozen=True)
+class Promise:
+    """Of one target.
+
+    wanted: rounds that the study asks for, with a tier the most that it may need; fitting: rounds of all variants that the minutes hold; rounds: the
+    fewer of both; block_s: about, a block from start to end; timed_clips: of a variant at the least
+    percentiles: "p50" -> whether so many timed clips support it; effects: timed metric -> least change that is called worse nine times in ten (a
+    share), None where that is not known or there are too few rounds; note: what a reader must know of that
+    """
+
+    target: str
+    minutes: float
+    variants: int
+    wanted: int
+    fitting: int
+    rounds: int
+    block_s: float
+    about_minutes: float
+    timed_clips: int
+    percentiles: dict[str, bool]
+    intervals: bool
+    effects: dict[str, float | None]
+    note: str
+    sentence: str
+
+    @property
+    def table(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def plan(study: config.Study, minutes: float) -> list[Promise]:
+    """minutes: of latency blocks, on each target. raises: StudyError, InputError for targets that are not known; ResultsError"""
+    asked = settled(study)
+    return [_promise(asked, target, minutes) for target in board.load_boards(study.targets)]
+
+
+def _promise(study: config.Study, target: Board, minutes: float) -> Promise:
+    measure, variants = study.measure, len(study.variants)
+    block_s = measure.block_s * (1 + WARMUP_SHARE) + BLOCK_START_S
+    fitting = stats.rounds_within(60 * minutes, variants, block_s)
+    wanted = LOOKS[-1] if measure.tier else measure.rounds
+    rounds = min(fitting, wanted)
+    if measure.tier and rounds >= LOOKS[0]:  # verdicts are tried at these alone
+        rounds = max(look for look in LOOKS if look <= rounds)
+    calibrated, told = calibrating.current(target.name)
+    effects = {name: _effect(calibrated, name, rounds) for name in TIMED}
+    clips = BLOCKS_PER_ROUND * rounds * measure.block_clips
+    supported = stats.claimable(clips)
+    percentiles = {f"p{round(100 * q)}": q in supported for q in stats.FLOORS}
+    intervals = rounds >= stats.FEWEST_ROUNDS
+    said = ", ".join(f"{name} {'yes' if can else 'no'}" for name, can in percentiles.items())
+    sentence = f"{minutes:g} minutes of {target.name}: these {variants} variants x {rounds} rounds; {said}"
+    if not intervals:
+        sentence += f"; no interval and no verdict: that takes {stats.FEWEST_ROUNDS} rounds"
+    return Promise(
+        target.name, minutes, variants, wanted, fitting, rounds, round(block_s, 3),
+        round(rounds * BLOCKS_PER_ROUND * variants * block_s / 60, 2), clips, percentiles, intervals, effects,
+        told[0] if told else f"noise of its calibration of {calibrated.created if calibrated else ''}", sentence,
+    )  # fmt: skip
+
+
+def _effect(calibrated: Calibration | None, metric: str, rounds: int) -> float | None:
+    if calibrated is None or metric not in calibrated.round_sd:
+        return None
+    smallest = calibrated.smallest_effect(metric, max(rounds, 1))
+    return stats.claims(rounds, 1, calibrated.round_sd[metric], smallest=smallest, metrics=len(METRICS)).effect

@@ -1,0 +1,94 @@
+"""What a study can claim within so many minutes: rounds that fit, percentiles, and effects of calibrated targets alone."""
+
+import datetime
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from gate_evidence import pair
+
+from fercompress import calibrating, cli, planning, stats, studyfile
+from fercompress.gate import calibration
+
+STUDY = """
+[study]
+name = "mine"
+baseline = "dense"
+[data]
+name = "synthetic"
+[measure]
+block_s = 2.0
+block_clips = 8
+rounds = 8
+[[variant]]
+name = "dense"
+[[variant]]
+name = "tt-r{rank}"
+matrix = { rank = [1, 2, 4, 8, 16, 32] }
+recipe = [{ step = "tensor-train", rank = "{rank}" }]
+"""
+
+
+@pytest.fixture
+def calibrated(tmp_path, monkeypatch):
+    """A configuration folder, with a calibration of localhost made `days` ago."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+    def make(days: int) -> calibration.Calibration:
+        created = (datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=days)).isoformat()
+        made = calibration.calibrate([pair(np.random.default_rng(0))], created, "a bundle", None, None)
+        calibration.write(calibrating.file("localhost"), made)
+        return made
+
+    return make
+
+
+def test_twenty_minutes_of_seven_variants_are_eight_rounds_with_a_p95_and_no_p99(calibrated):
+    made = calibrated(3)
+    study = studyfile.parse_study(STUDY.replace("block_s = 2.0", "block_s = 8.0"), "mine")
+    (found,) = planning.plan(study, 20)
+    # A block is 8 s, a fifth more to warm up, and 0.6 s to start: 10.2 s; a round is 14 of them: 8.4 rounds in 20 minutes.
+    assert (found.variants, found.fitting, found.rounds, found.timed_clips) == (7, 8, 8, 128)
+    assert found.percentiles == {"p50": True, "p90": True, "p95": False, "p99": False}
+    assert found.sentence == "20 minutes of localhost: these 7 variants x 8 rounds; p50 yes, p90 yes, p95 no, p99 no"
+    expected = made.detectable("latency_clip_p50_ns", 8)
+    assert found.effects["latency_clip_p50_ns"] == pytest.approx(expected)
+    assert found.about_minutes == pytest.approx(8 * 14 * 10.2 / 60, abs=0.01)
+
+
+def test_too_few_minutes_give_no_interval_and_no_effect(calibrated):
+    calibrated(3)
+    (found,) = planning.plan(studyfile.parse_study(STUDY, "mine"), 2)
+    assert found.rounds < stats.FEWEST_ROUNDS
+    assert not found.intervals
+    assert set(found.effects.values()) == {None}
+    assert "no interval and no verdict: that takes 6 rounds" in found.sentence
+
+
+def test_without_a_calibration_or_with_an_expired_one_no_effect_is_promised(calibrated):
+    for prepare, words in ((lambda: None, "is not calibrated"), (lambda: calibrated(91), "expired on")):
+        prepare()
+        (found,) = planning.plan(studyfile.parse_study(STUDY, "mine"), 60)
+        assert set(found.effects.values()) == {None}
+        assert words in found.note
+
+
+def test_a_tier_plans_with_its_own_blocks_and_the_rounds_at_which_verdicts_are_tried(calibrated):
+    calibrated(3)
+    study = studyfile.parse_study(STUDY, "mine", ("measure.tier=full",))
+    (found,) = planning.plan(study, 20)
+    # 60 s over 16 blocks: 3.75 s and 64 clips each; with start and warm-up 5.1 s a block, 71.4 s a round: 16.8 rounds.
+    assert (found.fitting, found.rounds, found.wanted, found.timed_clips) == (16, 16, 24, 2048)
+    assert found.percentiles["p99"]
+
+
+def test_the_command_prints_the_sentence_and_json(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "mine.toml").write_text(STUDY)
+    arguments = ["plan", str(tmp_path / "mine.toml"), "--minutes", "20"]
+    said = CliRunner().invoke(cli.app, arguments, catch_exceptions=False).output
+    assert "20 minutes of localhost: these 7 variants x 8 rounds" in said
+    assert "is not calibrated" in said
+    told = json.loads(CliRunner().invoke(cli.app, [*arguments, "--json"], catch_exceptions=False).output)
+    assert (told[0]["variants"], told[0]["rounds"]) == (7, 8)
