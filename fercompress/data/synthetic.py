@@ -70,7 +70,7 @@ def fingerprint(config: SyntheticData) -> str:
 def fold(config: SyntheticData, clips: Clips) -> Fold:
     """The one fold that `load` laid out; subjects of its parts are disjoint."""
     train, validation, test = np.split(np.arange(len(clips), dtype=np.int64), np.cumsum(_sizes(config))[:2])
-    return Fold("subjects", train, validation, test)
+    return Fold("subjects", train, validation, test, clips.subjects)
 
 
 def rendered(config: SyntheticData, jobs: Sequence[Job]) -> UInt8:
