@@ -12,7 +12,7 @@ import importlib.metadata
 import multiprocessing
 import os
 import traceback
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Generator, Iterator, Sequence
 from dataclasses import asdict, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -151,7 +151,7 @@ def _assemble(config: Video, listing: Listing, ready: Path, folder: Path) -> Non
     cache.save_facts(clips, folder)
 
 
-def _prepared(config: Video, by: faces.Way, jobs: Sequence[Job], processes: int | None) -> Iterator[Prepared]:
+def _prepared(config: Video, by: faces.Way, jobs: Sequence[Job], processes: int | None) -> Generator[Prepared]:
     """Every clip as it becomes ready, in no order."""
     crew = min(processes or os.cpu_count() or 1, len(jobs) // CLIPS_PER_PROCESS)
     if crew < 2:
@@ -159,7 +159,7 @@ def _prepared(config: Video, by: faces.Way, jobs: Sequence[Job], processes: int 
     return _by_crew(config, by, jobs, crew)
 
 
-def _by_crew(config: Video, by: faces.Way, jobs: Sequence[Job], crew: int) -> Iterator[Prepared]:
+def _by_crew(config: Video, by: faces.Way, jobs: Sequence[Job], crew: int) -> Generator[Prepared]:
     context = multiprocessing.get_context("spawn")
     waiting = iter(jobs)
     at_work: dict[Connection, FoundClip] = {}
@@ -224,4 +224,3 @@ def _work(line: Connection, config: Video, by: faces.Way) -> None:
             return
         except Exception:  # the parent raises it: here nobody would see it
             line.send(traceback.format_exc())
-

@@ -1,4 +1,4 @@
-"""One clip made ready: a `FoundClip` in, its crops out, or the reason for leaving it out; and the file to which such clips are appended one by one."""
+"""One clip made ready: a `FoundClip` in, its crops or the reason for leaving it out; and the file to which such clips are appended one by one."""
 
 from __future__ import annotations
 
