@@ -92,5 +92,5 @@ def _save_labels(labels: Int64, folder: Path) -> None:
 
 def save_json(content: Any, path: Path) -> None:
     unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(json.dumps(content), encoding="utf-8")
+    unfinished.write_text(json.dumps(content, default=str), encoding="utf-8")
     os.replace(unfinished, path)
