@@ -102,7 +102,7 @@ def _at_rest(someone: person.Person) -> np.ndarray:
     bridge = np.column_stack([np.zeros(4), np.linspace(someone.eye_y, someone.nose_y - 0.08, 4)])
     nostrils = np.column_stack([someone.nose_width * along, np.full(5, someone.nose_y)])
     corners = np.array([[-1, 0], [-0.4, -0.8], [0.4, -0.8], [1, 0], [0.4, 0.8], [-0.4, 0.8]]) * [someone.eye_width, someone.eye_open]
-    eyes = [corners + [sign * someone.eye_x, someone.eye_y] for sign in (-1, 1)]
+    eyes = [corners + np.array([sign * someone.eye_x, someone.eye_y]) for sign in (-1, 1)]
     lips = [
         np.column_stack([-width * np.cos(angles), someone.mouth_y - height * np.sin(angles)])
         for width, height, count in ((someone.mouth_width, 0.1, 12), (0.8 * someone.mouth_width, 0.03, 8))
@@ -262,7 +262,8 @@ def mmi_session(folder: Path, sid: str, code: int | str | None, kind: str, crops
 
 def session_xml(sid: str, view: str, annotations: Sequence[str]) -> str:
     inner = "".join(f'\n    <annotation type="FACS" filename="{name}"/>' for name in annotations)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n<session id="1">\n  <track type="Video" filename="{sid}.avi" view="{view}">{inner}\n  </track>\n</session>\n'
+    track = f'<track type="Video" filename="{sid}.avi" view="{view}">{inner}\n  </track>'
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<session id="1">\n  {track}\n</session>\n'
 
 
 def labels_xml(code: int | str | None) -> str:
