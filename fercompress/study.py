@@ -11,6 +11,7 @@ from typing import Any
 from fercompress import absence, config, studyfile
 from fercompress.assignment import Assignment, assign
 from fercompress.data import sheet, source
+from fercompress.data.cache import Progress
 from fercompress.dataconfig import Data
 from fercompress.errors import BundleError, InputError, ResultsError
 from fercompress.export import rknn_toolkit
@@ -141,9 +142,8 @@ def plan(request: Request) -> list[dict[str, Any]]:
     assignment = assign(study, targets)
     source.fingerprint(study.data, request.data_root)
     check(study)
-    folds = 1 if study.data.name == "synthetic" or study.data.protocol == "across-persons" else study.data.folds
+    clips, folds = _clips_and_folds(study.data, request.data_root)
     trainings = len(study.seeds) * folds
-    clips = study.data.train_clips if study.data.name == "synthetic" else source.check(study.data, request.data_root, source.user_cache())["clips"]
     teacher_s, predictor_s = step_s(study)
     # Variants that differ in rounding alone share a training.
     changed = [variant for variant in study.variants if any(not isinstance(step, config.Quantize | config.LowRank) for step in variant.recipe)]
@@ -200,14 +200,22 @@ def _conversions(study: config.Study, assignment: Assignment, trainings: int) ->
     return [("convert", what, len(several) * trainings, len(several) * trainings * CONVERT_S)] if several else []
 
 
-def check_data(name: str, data_root: Path | None) -> dict[str, Any]:
+def _clips_and_folds(data: Data, data_root: Path | None) -> tuple[int, int]:
+    """How many clips are trained on, at most, and how many folds there are; drawn ones are counted without drawing them."""
+    if data.name == "synthetic":
+        return data.train_clips, 1
+    found = source.check(data, data_root, source.user_cache())
+    return found["clips"], len(found["folds"])
+
+
+def check_data(name: str, data_root: Path | None, progress: Progress) -> dict[str, Any]:
     """name: a data set, a shipped study or a study file. raises: DataError, StudyError"""
-    return source.check(_data_config(name), data_root, source.user_cache())
+    return source.check(_data_config(name), data_root, source.user_cache(), progress)
 
 
-def contact_sheet(name: str, data_root: Path | None, out: Path) -> None:
+def contact_sheet(name: str, data_root: Path | None, out: Path, progress: Progress) -> None:
     """Write a PNG that shows clips of every class. raises: DataError, StudyError, InputError"""
-    clips = source.load(_data_config(name), data_root, source.user_cache())
+    clips = source.load(_data_config(name), data_root, source.user_cache(), progress)
     try:
         sheet.sheet(clips, out)
     except OSError as error:
@@ -235,8 +243,8 @@ def _prepared(request: Request, tell: Reporter, *, converts: bool = True) -> Ite
         if workspace.results.exists():
             Store.open(workspace.results).close()  # a damaged file is told before the long work, not after it
             seal.require_intact(request.out)
-        with tell.stage(f"clips: {study.data.name}"):
-            clips = source.load(study.data, request.data_root, workspace.root / "work")
+        with tell.stage(f"clips: {study.data.name}") as bar:
+            clips = source.load(study.data, request.data_root, workspace.root / "work", bar.done)
         for target in targets:
             _note_engines(study, target, assignment, tell)
         folds = source.SOURCES[study.data.name].folds(study.data, clips)
