@@ -11,7 +11,10 @@ from fercompress.records import Block, History, Int64, LeftOut, Size
 
 @dataclass(frozen=True)
 class FoldFacts:
-    """A fold's test clips: index int64 (n,) into the `Clips`, labels int64 (n,), n strings each; and how many clips the other parts hold."""
+    """A fold's test clips: index int64 (n,) into the `Clips`, labels int64 (n,), n strings each; and how many clips the other parts hold.
+
+    shared_clips: how many of the test clips show a subject that is in another part too; None where subjects are not known, or were not compared
+    """
 
     name: str
     train_clips: int
@@ -21,6 +24,7 @@ class FoldFacts:
     clip_ids: tuple[str, ...]
     subjects: tuple[str, ...]
     clusters: tuple[str, ...]
+    shared_clips: int | None = None
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ class Store:
                     "name": fold.name, "train_clips": len(fold.train), "validation_clips": len(fold.validation),
                     "index": fold.test.tolist(), "labels": clips.labels[fold.test].tolist(),
                     **{column: [getattr(clips, column)[i] for i in fold.test] for column in ("clip_ids", "subjects", "clusters")},
+                    "shared_clips": shared_clips(clips, fold),
                 }
                 for fold in folds
             ],
@@ -131,6 +132,7 @@ class Store:
             FoldFacts(
                 fold["name"], fold["train_clips"], fold["validation_clips"], np.array(fold["index"], np.int64), np.array(fold["labels"], np.int64),
                 tuple(fold["clip_ids"]), tuple(fold["subjects"]), tuple(fold["clusters"]),
+                fold.get("shared_clips"),
             )
             for fold in facts["folds"]
         )  # fmt: skip
@@ -249,6 +251,13 @@ class Store:
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with journal.named_errors(self.path):
             return self._db.execute(query, values).fetchall()
+
+
+def shared_clips(clips: Clips, fold: Fold) -> int | None:
+    """How many test clips show a subject that is in another part too; None where a subject is not known, or nothing was trained."""
+    others = {clips.subjects[row] for row in (*fold.train, *fold.validation)}
+    tested = [clips.subjects[row] for row in fold.test]
+    return None if not others or "" in others or "" in tested else sum(subject in others for subject in tested)
 
 
 def _place(values: Sequence[Any]) -> tuple[Any, ...]:
