@@ -21,6 +21,7 @@ from fercompress.boardcli import board
 from fercompress.bundlecli import bundle
 from fercompress.errors import FercompressError, InputError
 from fercompress.gatecli import calibrate, compare, gate
+from fercompress.predictcli import predict
 from fercompress.records import Doubt
 from fercompress.verifycli import verify
 
@@ -238,7 +239,7 @@ def init(path: Path) -> None:
     click.echo(f"wrote {path}; edit it, then: fercompress run {path}")
 
 
-for command in (board, bundle, calibrate, compare, gate, verify):
+for command in (board, bundle, calibrate, compare, gate, predict, verify):
     app.add_command(command)
 
 
