@@ -22,6 +22,7 @@ from fercompress.bundlecli import bundle
 from fercompress.errors import FercompressError, InputError
 from fercompress.gatecli import calibrate, compare, gate
 from fercompress.plancli import plan
+from fercompress.predictcli import predict
 from fercompress.records import Doubt
 from fercompress.verifycli import verify
 
@@ -270,7 +271,7 @@ def init(path: Path) -> None:
     click.echo(f"wrote {path}; edit it, then: fercompress run {path}")
 
 
-for command in (board, bundle, calibrate, compare, gate, plan, verify):
+for command in (board, bundle, calibrate, compare, gate, plan, predict, verify):
     app.add_command(command)
 
 

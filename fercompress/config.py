@@ -21,13 +21,17 @@ class Model(Section):
 
     zoo: str | None = "small"
     factory: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
-    weights: str | None = None  # a .safetensors file, or a state_dict that torch.load(weights_only=True) takes
+    weights: str | None = None  # a .safetensors file, or a state_dict that torch.load(weights_only=True) takes; every name and shape must fit
+    weights_part: Literal["extractor"] | None = None  # load this part alone, the rest starts at random; None: all
+    weights_prefix: str = ""  # take only the entries whose names begin so, without it: "module.", "features."
     hidden: Annotated[int, Field(ge=1)] = 256
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.factory is not None and "zoo" in self.model_fields_set:
             raise ValueError("give zoo or factory, not both")
+        if self.weights is None and (self.weights_part is not None or self.weights_prefix):
+            raise ValueError("weights_part and weights_prefix say how weights is read: give weights too")
         return self
 
 

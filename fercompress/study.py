@@ -20,6 +20,7 @@ from fercompress.measure import board
 from fercompress.measure.board import Board
 from fercompress.measure.schedule import MeasuredBundle
 from fercompress.measuring import measure_on, settled
+from fercompress.model import optimise
 from fercompress.progress import Reporter
 from fercompress.records import Block, BlockKey, Clips, Fold, digest
 from fercompress.report.record import ReportInput
@@ -82,14 +83,16 @@ def measure_only(request: Request, tell: Reporter) -> dict[str, Any]:
 
 
 def train_only(request: Request, tell: Reporter) -> list[dict[str, Any]]:
-    """The teachers: one row per seed and fold."""
+    """The teachers: one row per seed and fold; `weights` is a file that another study's [model] may start from."""
     with _prepared(request, tell, converts=False) as prepared:
         rows = []
         for seed, fold in prepared.maker.cells():
-            history = prepared.maker.teacher(seed, fold).trained.history
+            teacher = prepared.maker.teacher(seed, fold)
+            history = teacher.trained.history
             rows.append(
                 {"seed": seed, "fold": fold.name, "epochs": len(history.train_loss), "best_epoch": history.best_epoch,
-                 "validation_accuracy": history.validation_accuracy[history.best_epoch], "seconds": sum(history.epoch_s)}
+                 "validation_accuracy": history.validation_accuracy[history.best_epoch], "seconds": sum(history.epoch_s),
+                 "weights": str(prepared.workspace.work("teacher", teacher.key) / optimise.BEST)}
             )  # fmt: skip
         return rows
 

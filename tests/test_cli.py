@@ -200,6 +200,7 @@ def test_data_show_draws_a_picture(folder):
         ["report"],
         ["init"],
         ["verify"],
+        ["predict"],
         ["bundle"],
         ["bundle", "import"],
         ["data"],

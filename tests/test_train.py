@@ -258,25 +258,6 @@ def test_an_unknown_zoo_model_names_its_neighbour():
         zoo.build(config.Model(zoo="resnet-18"), 1, 32, 2, 2, 0, 0)
 
 
-def test_weights_that_do_not_fit_are_listed(tmp_path):
-    torch.save({"extractor.0.0.weight": torch.zeros(1)}, tmp_path / "w.pt")
-    with pytest.raises(ModelError, match=r"extractor\.0\.0\.weight: model \(32, 1, 8, 8\), file \(1,\)"):
-        zoo.build(config.Model(weights=str(tmp_path / "w.pt")), 1, 32, 2, 2, 0, 0)
-
-
-def test_a_pickle_is_refused_as_weights(tmp_path):
-    torch.save({"module": nn.Linear(1, 1)}, tmp_path / "w.pt")
-    with pytest.raises(ModelError, match="cannot be read"):
-        zoo.build(config.Model(weights=str(tmp_path / "w.pt")), 1, 32, 2, 2, 0, 0)
-
-
-def test_weights_round_trip(tmp_path):
-    net = zoo.build(config.Model(hidden=4), 1, 32, 2, 2, 0, seed=1)
-    torch.save(nn.ModuleDict({"extractor": net.extractor, "predictor": net.predictor}).state_dict(), tmp_path / "w.pt")
-    again = zoo.build(config.Model(hidden=4, weights=str(tmp_path / "w.pt")), 1, 32, 2, 2, 0, seed=2)
-    assert torch.equal(again.predictor.lstm.weight_ih_l0, net.predictor.lstm.weight_ih_l0)
-
-
 @pytest.mark.parametrize(
     ("body", "words"),
     [

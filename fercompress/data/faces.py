@@ -213,3 +213,25 @@ def _same_or_largest(boxes: list[Box], last: Box | None) -> Box:
         if last.overlap(nearest) >= _SAME_FACE:
             return nearest
     return max(boxes, key=lambda box: box.width * box.height)
+
+
+def tracker(name: str, size: int, margin: float) -> Callable[[UInt8], UInt8 | None]:
+    """Crops of a running video, frame by frame: uint8 (H, W) -> uint8 (size, size), None where the frame holds no face.
+
+    name: "none" for the whole picture, "centre" for its middle square, else a detector's, see `detectors.detector`; margin: around a found box
+    raises: DataError
+    """
+    if name == "none":
+        return lambda frame: warped(frame, _whole(frame.shape, size), size)
+    if name == "centre":
+        return lambda frame: warped(frame, of_box(_centre(frame), frame.shape, size, 0), size)
+    find, seen = detectors.detector(name), list[Box]()
+
+    def crop(frame: UInt8) -> UInt8 | None:
+        boxes = find(frame)
+        if not boxes:
+            return None
+        seen[:] = [_same_or_largest(boxes, seen[0] if seen else None)]
+        return warped(frame, of_box(seen[0], frame.shape, size, margin), size)
+
+    return crop

@@ -24,6 +24,7 @@ from fercompress.records import History, Int64
 
 EpochDone = Callable[[int, int, History], None]  # (epochs done, epochs at most, history so far)
 State = dict[str, Tensor]
+BEST = "best.safetensors"  # the best epoch's weights, in a finished training's folder
 
 
 class Schedule(Protocol):
@@ -182,7 +183,7 @@ def load_trained(folder: Path) -> Trained | None:
     if not (folder / "history.json").exists():
         return None
     history = History.of(json.loads((folder / "history.json").read_text()))
-    return Trained(load_file(folder / "best.safetensors"), load_file(folder / "last.safetensors"), history)
+    return Trained(load_file(folder / BEST), load_file(folder / "last.safetensors"), history)
 
 
 def generator_of(seed: int, epoch: int) -> torch.Generator:

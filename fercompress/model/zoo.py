@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from fercompress import config
 from fercompress.errors import ModelError, StudyError
-from fercompress.model import extractor
+from fercompress.model import extractor, weights
 from fercompress.model.predictor import LstmPredictor
 
 
@@ -45,7 +44,8 @@ def build(model: config.Model, channels: int, size: int, frames: int, classes: i
         network = Network(backbone, LstmPredictor(extractor.feature_size(backbone, channels, size), model.hidden, classes, dropout))
     _check_shapes(network, model.factory or str(model.zoo), channels, size, frames, classes)
     if model.weights is not None:
-        _load_weights(network, Path(model.weights))
+        both = nn.ModuleDict({"extractor": network.extractor, "predictor": network.predictor})
+        weights.load_into(both, Path(model.weights), prefix=model.weights_prefix, part=model.weights_part)
     return network
 
 
@@ -87,21 +87,3 @@ def _check_shapes(network: Network, name: str, channels: int, size: int, frames:
             raise ModelError(f"model {name!r}: a forward pass failed: {str(error).splitlines()[0]}") from error
     if logits.shape != (2, classes):
         raise ModelError(f"model {name!r}: the predictor must map (B, {frames}, {features}) to (B, {classes}), got {tuple(logits.shape)}")
-
-
-def _load_weights(network: Network, path: Path) -> None:
-    """A state_dict with keys `extractor.*` and `predictor.*`; never unpickled. raises: ModelError"""
-    try:
-        state: dict[str, Tensor] = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise many kinds for one cause: the file is not what it should be
-        raise ModelError(f"model.weights {path}: cannot be read as safetensors or as a plain state_dict ({type(error).__name__}: {error})") from error
-    both = nn.ModuleDict({"extractor": network.extractor, "predictor": network.predictor})
-    wanted = {name: tuple(tensor.shape) for name, tensor in both.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    differing = [key for key in sorted(wanted | given) if wanted.get(key) != given.get(key)]
-    if differing:
-        lines = [f"  {key}: model {wanted.get(key, '-')}, file {given.get(key, '-')}" for key in differing[:20]]
-        raise ModelError(
-            f"model.weights {path} does not fit the model; {len(differing)} of {len(wanted | given)} entries differ:\n" + "\n".join(lines)
-        )
-    both.load_state_dict(state)
