@@ -89,7 +89,7 @@ class Sshd:
         command = [sshd_path(), "-D", "-e", "-f", str(self.folder / "config")]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
-        limit = time.monotonic() + 10
+        limit = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
@@ -280,7 +280,10 @@ def isolated(monkeypatch: pytest.MonkeyPatch, folder: Path):
     yield home
 
 
-def eventually(condition, limit_s: float = 15.0) -> bool:
+DEADLINES_S = (1, 4, 16)  # of a command that is to begin and then to be killed: a busy machine may not have started it within the first
+
+
+def eventually(condition, limit_s: float = 60.0) -> bool:
     """Wait for a condition; returns whether it came true."""
     limit = time.monotonic() + limit_s
     while not condition():

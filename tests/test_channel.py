@@ -36,7 +36,7 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
-def wait_for(condition, seconds: float = 20.0):
+def wait_for(condition, seconds: float = 60.0):
     """Returns the condition's first true value; fails after `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -84,10 +84,11 @@ def test_a_talkative_command_neither_hangs_nor_fills_the_memory(tmp_path):
 
 
 def test_past_the_deadline_a_command_is_killed_with_all_its_children(channel):
-    began = time.monotonic()
-    with pytest.raises(TargetTimeoutError, match=r"within 2 s: killed"):
-        channel.run(python(FAMILY), 2)
-    assert time.monotonic() - began < 10
+    for deadline_s in (1, 4, 16):  # a busy machine may not have started them within one second
+        with pytest.raises(TargetTimeoutError, match=rf"within {deadline_s} s: killed"):
+            channel.run(python(FAMILY), deadline_s)
+        if pids_in(channel.root / "pids"):
+            break
     pids = pids_in(channel.root / "pids")
     assert len(pids) == 2
     wait_for(lambda: not any(map(lives, pids)))
@@ -106,7 +107,7 @@ def test_close_ends_what_another_thread_waits_for_and_lets_nothing_start(channel
     thread.start()
     pids = wait_for(lambda: pids_in(channel.root / "pids"))
     channel.close()
-    thread.join(20)
+    thread.join(60)
     assert ended == [-signal.SIGKILL]
     wait_for(lambda: not any(map(lives, pids)))
     with pytest.raises(TargetError, match="closed"):
@@ -124,7 +125,7 @@ def test_ctrl_c_leaves_no_process_behind(tmp_path):
     host = subprocess.Popen(python(textwrap.dedent(script)), stderr=subprocess.PIPE, preexec_fn=heed)
     pids = wait_for(lambda: pids_in(tmp_path / "pids"))
     host.send_signal(signal.SIGINT)
-    assert b"KeyboardInterrupt" in host.communicate(timeout=20)[1]
+    assert b"KeyboardInterrupt" in host.communicate(timeout=60)[1]
     wait_for(lambda: not any(map(lives, pids)))
 
 

@@ -37,6 +37,13 @@ def test_a_porter_whose_ssh_server_was_stopped_while_it_wrote_ends_and_lets_othe
         assert other.greet().folder == str(lab.files)
 
 
+def test_why_a_porter_broke_is_told_with_the_last_line_of_what_it_said(lab):
+    with SshChannel(lab.address(unreachable_s=0.2)) as channel:
+        channel.greet()
+        with pytest.raises(TargetError, match=r"the far end closed the connection \(.*KeyError: 'no such request'\)"):
+            channel._ask("no such request", {})
+
+
 class Struck(SshChannel):
     """`strikes`: of each kind of request, what happens on the target just before it is sent."""
 

@@ -233,12 +233,15 @@ def agent_answer(target_ahead_s: float = 0.0, window_s: float = 0.4):
 
 
 def test_a_square_wave_of_two_and_four_watts_has_a_mean_of_three():
-    answer = metered(asked(STEADY), agent_answer(500.0, window_s=2.0), lambda: time.monotonic() + 500.0)
+    for window_s in (2.0, 8.0, 24.0):  # a busy machine may keep the meter waiting for more than a twentieth of a window
+        answer = metered(asked(STEADY), agent_answer(500.0, window_s=window_s), lambda: time.monotonic() + 500.0)
+        if "gap of" not in answer.reason:
+            break
     assert answer.reason == ""
     assert checked(answer.power, answer.reason)[0]["power_w"] == pytest.approx(3.0, abs=0.5)
-    assert answer.power["energy_per_clip_j"] == pytest.approx(answer.power["power_w"] * 2.0 / 6, rel=0.2)
+    assert answer.power["energy_per_clip_j"] == pytest.approx(answer.power["power_w"] * window_s / 6, rel=0.2)
     assert (answer.facts["power_source"], answer.facts["power_side"]) == ("command", "host")
-    assert answer.facts["clock_offset_s"] == pytest.approx([500.0, 500.0], abs=0.05)
+    assert answer.facts["clock_offset_s"] == pytest.approx([500.0, 500.0], abs=answer.power["uncertainty_s"] + 1e-6)
     assert answer.facts["power_trace"]
 
 
@@ -292,7 +295,9 @@ def test_a_recording_is_replayed_at_its_pace_from_its_first_line_on_and_again(tm
     recording.write_text("# seconds watts\n1000.0 1.5\n1000.1 2.5\n1000.2 3.5\n")
     meter = meters.Command([sys.executable, str(METERS / "replay.py"), str(recording)])
     meter.start()
-    time.sleep(0.8)
+    limit = time.monotonic() + 60
+    while len(meter.lines) < 4 and time.monotonic() < limit:
+        time.sleep(0.01)
     meter.stop()
     assert meter.reason == ""
     seconds, watts = zip(*meter.samples, strict=True)
@@ -325,8 +330,8 @@ def test_a_bench_supply_is_asked_for_volts_and_amperes_over_a_socket():
     supply = Supply(20)
     meter = meters.Command([sys.executable, str(METERS / "scpi.py"), "127.0.0.1", str(supply.port), "2"])
     meter.start()
-    supply.join(20)
-    limit = time.monotonic() + 20
+    supply.join(60)
+    limit = time.monotonic() + 60
     while not meter.reason and time.monotonic() < limit:
         time.sleep(0.01)
     meter.stop()

@@ -1,3 +1,4 @@
+import functools
 import json
 import signal
 import subprocess
@@ -289,14 +290,15 @@ def test_a_target_without_the_runtime_says_what_to_install(tmp_path):
 
 
 def test_the_null_engine_measures_the_loop_alone(tmp_path):
-    run = Run(tmp_path, null=[one(tmp_path, "null", engine="null")])
-    run.board = load_board("localhost").model_copy(update={"engines": ("null",)})
+    run = Run(tmp_path, null=[one(tmp_path, "null", engine="null")], model=[one(tmp_path, "model")])
+    run.board = load_board("localhost").model_copy(update={"engines": ("onnxruntime", "null")})
     run(only("latency", rounds=1, block_clips=500))
     assert {block.status for block in run.blocks} == {Status.OK}
-    assert np.median(run.blocks[0].clip_ns) < 1_000_000
+    least = {name: min(min(block.clip_ns) for block in run.blocks if block.key.variant == name) for name in ("null", "model")}
+    assert least["null"] < least["model"]
 
 
-def _ends(pid: int, seconds: float = 20.0) -> bool:
+def _ends(pid: int, seconds: float = 60.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
@@ -328,15 +330,18 @@ def test_a_session_that_is_stopped_leaves_no_agent_running(tmp_path, stop, pass_
     channel = connect(board, folder / "target", "run")
     measure(dict(a=bundles), tiny_bundle.clips(), settings, board, channel, folder / "work", done=[], record=print, progress=print)
     """
-    host = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a test in a shell's background ignores Ctrl-C
+    host = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, preexec_fn=heed
+    )
     agents = _agents_when(host, pass_)
     host.send_signal(stop)
-    _, stderr = host.communicate(timeout=30)
+    _, stderr = host.communicate(timeout=60)
     assert (b"KeyboardInterrupt" in stderr) == (stop is signal.SIGINT)
     assert all(_ends(pid) for pid in agents)
 
 
-def _agents_when(host: subprocess.Popen, pass_: str, seconds: float = 40.0) -> list[int]:
+def _agents_when(host: subprocess.Popen, pass_: str, seconds: float = 60.0) -> list[int]:
     """The pids of the host's agents, once one runs a job of this pass."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

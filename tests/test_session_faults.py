@@ -3,9 +3,9 @@
 import functools
 import hashlib
 import json
-import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -54,19 +54,14 @@ class Faulty(LocalChannel):
         waiting = self.faults.get(asked["job"])
         if not waiting:
             return super().run(argv, deadline_s, job)
-        return waiting.pop(0)(self, asked, lambda: LocalChannel.run(self, argv, deadline_s, job))
+        return waiting.pop(0)(self, asked, lambda argv=argv, deadline_s=deadline_s: LocalChannel.run(self, argv, deadline_s, job))
 
 
-def signalled(number):
-    def fault(channel, _asked, go):
-        def strike():
-            while not channel._running:
-                time.sleep(0.001)
-            for child in list(channel._running):
-                os.kill(child.pid, number)
+def struck(number, **changes):
+    """In the agent's place a process that meets this signal at once, before it did anything."""
 
-        threading.Thread(target=strike, daemon=True).start()
-        return go()
+    def fault(_channel, _asked, go):
+        return go([sys.executable, "-c", f"import os, time; os.kill(os.getpid(), {int(number)}); time.sleep(300)"], **changes)
 
     return fault
 
@@ -156,7 +151,7 @@ def check_nothing_is_lost(run, keys):
 @pytest.mark.parametrize(
     ("job", "fault", "reason"),
     [
-        ("latency", signalled(signal.SIGKILL), "the agent was ended by SIGKILL"),
+        ("latency", struck(signal.SIGKILL), "the agent was ended by SIGKILL"),
         ("latency", rewritten("result", lambda text: text[: len(text) // 2]), "answer cannot be used"),
         ("latency", rewritten("result", lambda _: b""), "answer cannot be used"),
         ("latency", rewritten("result", lambda _: b"[" * 100_000), "answer cannot be used"),
@@ -211,10 +206,10 @@ def test_facts_of_the_wrong_kind_break_no_table(tmp_path):
 
 
 def test_an_agent_that_hangs_is_ended_at_its_deadline_and_the_block_redone(tmp_path):
-    run = Run(tmp_path, Faulty(tmp_path / "target", latency=[signalled(signal.SIGSTOP)]), variants=("a",))
-    keys = run(QUICK.model_copy(update={"deadline_s": 4.0, "passes": ("latency",)}))
+    run = Run(tmp_path, Faulty(tmp_path / "target", latency=[struck(signal.SIGSTOP, deadline_s=1.0)]), variants=("a",))
+    keys = run(QUICK.model_copy(update={"passes": ("latency",)}))
     check_nothing_is_lost(run, keys)
-    assert "within 4 s: killed" in run.broken[0].reason
+    assert "within 1 s: killed" in run.broken[0].reason
 
 
 def test_a_variant_that_takes_the_target_down_twice_is_quarantined_and_the_others_go_on(tmp_path):

@@ -1,5 +1,6 @@
 """A whole study, small but real at every stage: train, compress, export, measure, report; stopped, killed, resumed, refused."""
 
+import functools
 import json
 import os
 import random
@@ -172,12 +173,10 @@ def test_the_page_is_one_file_that_loads_nothing(finished):
 
 def test_a_finished_run_is_not_run_again(finished):
     before = (finished / "out/results.sqlite").read_bytes()
-    start = time.monotonic()
     again = fercompress_run(finished, "run", "small.toml", "--out", "out", "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout) == json.loads((finished / "out/summary.json").read_text())
     assert (finished / "out/results.sqlite").read_bytes() == before
-    assert time.monotonic() - start < 120
 
 
 def test_a_run_reads_back_as_tidy_frames(finished):
@@ -235,8 +234,12 @@ def finished_blocks(out: Path) -> int:
 
 def test_ctrl_c_says_that_it_can_go_on(tmp_path):
     (tmp_path / "small.toml").write_text(STUDY.format(model='zoo = "small"', int8=INT8))
-    process = subprocess.Popen(command("run", "small.toml", "--out", "out"), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-    time.sleep(8)
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a test in a shell's background ignores Ctrl-C
+    process = subprocess.Popen(
+        command("run", "small.toml", "--out", "out"), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, preexec_fn=heed
+    )
+    while not (tmp_path / "out/results.sqlite").exists() and process.poll() is None:  # from here on there is something to go on with
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -92,6 +92,7 @@ class Link:
         self._login = Login(address)
         self._number = 0
         self._buffer = b""
+        self._serves = False
         self._noise: list[bytes] = []  # what the login shell printed before the porter spoke
         self._readable = threading.Event()
         try:
@@ -122,6 +123,7 @@ class Link:
         except LinkLostError:  # sending may fail as well as reading, where the command ended at once
             self._explain()
             raise
+        self._serves = True
 
     def _greet(self, pack: AgentPack, wishes: dict[str, Any]) -> None:
         nonce = secrets.token_hex(16)
@@ -230,9 +232,14 @@ class Link:
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise LinkLostError(str(error) or type(error).__name__) from error
         if not piece:
-            said = self._channel.in_stderr_buffer.empty().decode("utf-8", "replace").strip().splitlines()
-            raise LinkLostError("the far end closed the connection" + (f" ({shown(said[-1], 200)})" if said else ""))
+            raise LinkLostError("the far end closed the connection" + (f" ({self._last_words()})" if self._serves else ""))
         self._buffer += piece
+
+    def _last_words(self) -> str:
+        """Why a porter that had answered ended, as its Python says it."""
+        self._settle()
+        lines = self._channel.in_stderr_buffer.empty().decode("utf-8", "replace").strip().splitlines()
+        return shown(lines[-1], 200) if lines else "it said nothing"
 
     def _settle(self) -> None:
         """After the end of output: its exit status and last words follow soon, if at all, and then the channel closes."""

@@ -155,15 +155,20 @@ class CommandTest(unittest.TestCase):
         return meter
 
     def wait_for_trouble(self, meter):
-        limit = time.monotonic() + 20
+        limit = time.monotonic() + 60
         while not meter.reason and time.monotonic() < limit:
             time.sleep(0.01)
         return meter.reason
 
+    def wait_for_lines(self, meter, number):
+        limit = time.monotonic() + 60
+        while len(meter.lines) < number and time.monotonic() < limit:
+            time.sleep(0.01)
+
     def test_its_samples_lie_on_our_clock_whatever_its_own_begins_at(self):
         began = time.monotonic()
         meter = self.meter("while True:\n    print(1e6 + now(), 2.5)\n    time.sleep(0.01)")
-        time.sleep(0.3)
+        self.wait_for_lines(meter, 6)
         meter.stop()
         ended = time.monotonic()
         self.assertEqual(meter.reason, "")
@@ -213,7 +218,7 @@ class CommandTest(unittest.TestCase):
 
     def test_milliseconds_are_not_taken_for_seconds(self):
         meter = self.meter("while True:\n    print(1e3 * now(), 1)\n    time.sleep(0.01)")
-        time.sleep(0.3)
+        self.wait_for_lines(meter, 6)
         meter.stop()
         self.assertIn("does it print seconds", meter.reason)
 
@@ -353,9 +358,17 @@ class PassTest(Sysfs):
         self.assertEqual((code, result["ok"]), (0, True), stderr)
         return result
 
+    def run_undisturbed(self, **settings):
+        """A busy machine may keep a meter waiting for more than a twentieth of a short window: then once more, in longer ones."""
+        for seconds in (2.0, 8.0, 24.0):
+            result = self.run_power(load_s=seconds, idle_s=seconds, **settings)
+            if "gap of" not in result["reason"]:
+                break
+        return result
+
     def test_a_program_on_the_board_gives_watts_joules_and_what_weakens_them(self):
         body = "while True:\n    print(now(), 4)\n    time.sleep(0.002)"
-        result = self.run_power(source="command", load_s=2.0, idle_s=2.0, command=program(body))
+        result = self.run_undisturbed(source="command", command=program(body))
         measured = result["power"]
         self.assertEqual(result["reason"], "")
         self.assertAlmostEqual(measured["power_w"], 4.0)
@@ -372,7 +385,7 @@ class PassTest(Sysfs):
         self.chip(0, "none", power1_input=0)
         self.write("sys/class/hwmon/hwmon0/name", "ina219\n")
         self.write("sys/class/hwmon/hwmon0/power1_input", "5670000\n")
-        result = self.run_power(load_s=2.0, idle_s=2.0)
+        result = self.run_undisturbed()
         self.assertEqual(result["reason"], "")
         self.assertAlmostEqual(result["power"]["power_w"], 5.67)
         self.assertIn("what flows through ina219", result["facts"]["power_scope"])
@@ -381,25 +394,26 @@ class PassTest(Sysfs):
     def test_counters_are_differences_and_the_load_is_told_from_idle(self):
         counter = os.path.join("sys/class/powercap/intel-rapl:0/energy_uj")
         self.write("sys/class/powercap/intel-rapl:0/name", "package-0\n")
-        self.write("sys/class/powercap/intel-rapl:0/max_energy_range_uj", "4000000\n")
+        self.write("sys/class/powercap/intel-rapl:0/max_energy_range_uj", "10000000\n")
         self.write(counter, "0\n")
         stop = threading.Event()
         began = time.monotonic()
 
-        def count():  # 10 W, wrapping every 0.4 s
+        def count():  # 10 W, wrapping every second
             while not stop.is_set():
-                self.write(counter, "{}\n".format(int((time.monotonic() - began) * 1e7) % 4000000))
+                self.write(counter, "{}\n".format(int((time.monotonic() - began) * 1e7) % 10000000))
                 time.sleep(0.002)
 
         thread = threading.Thread(target=count)
         thread.start()
         try:
-            result = self.run_power(load_s=2.5, idle_s=2.0)
+            result = self.run_undisturbed()
         finally:
             stop.set()
             thread.join()
         self.assertEqual(result["reason"], "")
-        self.assertAlmostEqual(result["power"]["power_w"], 10.0, delta=1.0)
+        # A wrap that was not counted would take 10 J, or 5 W and more of two seconds.
+        self.assertAlmostEqual(result["power"]["power_w"], 10.0, delta=2.0)
         self.assertEqual(result["power"]["counter"], 1)
 
     def test_without_a_sensor_nothing_is_loaded_and_the_reason_is_the_answer(self):
@@ -408,9 +422,7 @@ class PassTest(Sysfs):
         self.assertIn("n/a: no sensor found, looked for", result["reason"])
 
     def test_a_program_that_dies_in_the_first_idle_ends_the_pass_early(self):
-        began = time.monotonic()
-        result = self.run_power(source="command", load_s=300.0, command=program("print(now(), 1)\ntime.sleep(0.2)\nsys.exit('no more power')"))
-        self.assertLess(time.monotonic() - began, 200)
+        result = self.run_power(source="command", load_s=1e6, command=program("print(now(), 1)\ntime.sleep(0.2)\nsys.exit('no more power')"))
         self.assertEqual(result["power"], {})
         self.assertIn("ended with exit code 1 after 1 lines: no more power", result["reason"])
 
