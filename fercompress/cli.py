@@ -114,10 +114,10 @@ def run(
     Stopped at any moment, the same command goes on where it was.
     """
     request = _request(name, data_root, out, only, target, seeds, wishes, keep, rknn_python)
-    from fercompress import study
+    from fercompress import planning, study
 
     if plan:
-        _print(study.plan(request), as_json, "What would run: seconds are rough, for two cores; finished work is skipped")
+        _print(planning.plan(request.study, data_root), as_json, "What would run: seconds are rough, for two cores; finished work is skipped")
         return
     with _progress() as tell:
         if fresh:
