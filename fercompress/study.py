@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fercompress import absence, config, studyfile
-from fercompress.assignment import Assignment, assign
+from fercompress.assignment import NPU, Assignment, assign
 from fercompress.data import sheet, source
 from fercompress.errors import BundleError, InputError, ResultsError
 from fercompress.export import rknn_toolkit
@@ -188,6 +188,7 @@ def _converter(request: Request, assignment: Assignment) -> rknn_toolkit.Convert
 
 def _note_engines(study: config.Study, target: Board, assignment: Assignment, tell: Reporter) -> None:
     used = {half for engine in assignment.engines.values() for half in engine.split("+")}
+    used |= set(NPU) if used & set(NPU) else set()  # one way to the NPU is enough
     unused = [name for name in target.passed_over(assignment.default) if not set(name.split("+")) & used]
     if unused and study.measure.engine is None:
         tell.note(f"{target.name}: measured with {assignment.default}; no variant of this study is made for {', '.join(unused)}")
