@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from fercompress import config, stats, studyfile
 from fercompress.compress import distill, recipe
 from fercompress.data import source
+from fercompress.desk import Desk
 from fercompress.errors import InputError
-from fercompress.extraction import Desk, Extraction
+from fercompress.extraction import Extraction
 from fercompress.making import Maker
 from fercompress.model import inference, train
 from fercompress.model.predictor import LstmPredictor

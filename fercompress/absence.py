@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from fercompress import config
 from fercompress.assignment import Assignment
+from fercompress.made import Unmade
 from fercompress.measure.schedule import Bundles
 from fercompress.records import Block, BlockKey, Pass, Status, digest
-from fercompress.workbench import Unmade
 
 
 def blocks(

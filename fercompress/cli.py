@@ -124,10 +124,11 @@ def run(
     Stopped at any moment, the same command goes on where it was.
     """
     request = _request(name, data_root, out, only, target, seeds, wishes + _measured(tier, minutes), keep, rknn_python)
-    from fercompress import study
+    from fercompress import forecast, measuring, study
 
     if plan_only:
-        _print(study.plan(request), as_json, "What would run: seconds are rough, for two cores; finished work is skipped")
+        stages = forecast.plan(measuring.settled(request.study), data_root)
+        _print(stages, as_json, "What would run: seconds are rough, for two cores; finished work is skipped")
         return
     with _progress() as tell:
         if fresh:

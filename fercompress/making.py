@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 from fercompress import config
 from fercompress.compress import lowrank, tensorize
+from fercompress.desk import Desk, Teacher
 from fercompress.errors import ModelError, ShapeError
 from fercompress.export.rknn_toolkit import Converter
-from fercompress.extraction import Desk, Teacher, map_shape
+from fercompress.extraction import map_shape
+from fercompress.made import Made, Unmade
 from fercompress.model import inference, optimise, train, zoo
 from fercompress.progress import Reporter
 from fercompress.records import Clips, Fold, digest
-from fercompress.workbench import Made, Unmade, Workbench
+from fercompress.workbench import Workbench
 from fercompress.workspace import Workspace
 
 

@@ -6,7 +6,7 @@ import copy
 import functools
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,40 +16,19 @@ from torch.nn import functional
 
 from fercompress import config
 from fercompress.compress import distill, pruning, quantize, recipe
+from fercompress.desk import Desk
 from fercompress.export import bundle, onnx_file, onnx_pack
 from fercompress.export.part import Rewrite
 from fercompress.export.rknn_file import Converted, Unconvertible
-from fercompress.extraction import Desk, Extraction, RoundedExtractor
+from fercompress.extraction import Extraction, RoundedExtractor
+from fercompress.made import Made, Unmade, stored_bytes
 from fercompress.model import inference, optimise, train
 from fercompress.model.zoo import Network
-from fercompress.records import NOT_MADE, Bundle, Fold, History, Int64, digest
+from fercompress.records import NOT_MADE, Bundle, History, Int64, digest
 from fercompress.tt.place import only_lstm
 
 SAMPLE_CLIPS = 4  # validation clips on which an exported file is compared with torch
 SAMPLED_STEPS = 20_000  # of features and hidden states that a data-aware decomposition looks at
-
-
-@dataclass(frozen=True)
-class Made:
-    """One variant's bundle and the training that led to it."""
-
-    bundle: Bundle
-    seed: int
-    fold: Fold
-    way: str
-    history: History
-    train_epoch_s: float
-    best_epoch_accuracy: float  # on the test clips, in torch; chose nothing
-    last_epoch_accuracy: float
-
-
-@dataclass(frozen=True)
-class Unmade:
-    """A variant that has no bundle, and why ("not made: ..."): a result too."""
-
-    seed: int
-    fold: Fold
-    reason: str
 
 
 class Workbench:
@@ -70,7 +49,7 @@ class Workbench:
         like = config.bytes_of(variant)
         if like is not None and not isinstance(others.get(like), Made):
             return self._unmade(f"it is to be as large as {like}, which was not made")
-        wanted_bytes = None if like is None else _bytes(others, like)
+        wanted_bytes = None if like is None else stored_bytes(others, like)
         structure = [step.model_dump() for step in recipe.predictor_steps(variant)]
         if like is not None:  # rounding decides how many units the bytes allow
             structure += [step.model_dump() for step in recipe.quantize_steps(variant)]
@@ -162,7 +141,7 @@ class Workbench:
             feature_map=extraction.feature_map,
             classes=len(desk.clips.classes),
             dropout=desk.study.train.dropout,
-            byte_budget=lambda name: _bytes(others, name) - self._extractor_bytes(variant, extraction, npu),
+            byte_budget=lambda name: stored_bytes(others, name) - self._extractor_bytes(variant, extraction, npu),
             predictor_bytes=lambda predictor, wishes: self._predictor_bytes(predictor, wishes, extraction, desk.engine(variant.name)),
             samples=lambda: self._samples(extraction),
             validation_loss=lambda predictor: self._validation_loss(predictor, extraction),
@@ -277,12 +256,6 @@ class Workbench:
         wish = next((wish for wish in wishes if wish.part == "predictor"), None)
         rewrite, bits = (None, 32) if wish is None else (_predictor_rewrite(wish), wish.bits)
         return bundle.predictor_bytes(predictor, self._inputs.frames, channels * height * width, rewrite, engine, bits)
-
-
-def _bytes(others: Mapping[str, Made | Unmade], name: str) -> int:
-    other = others[name]
-    assert isinstance(other, Made)  # or the control would not be made
-    return other.bundle.size.stored_bytes
 
 
 def _predictor_rewrite(wish: config.Quantize) -> Rewrite:

@@ -9,10 +9,10 @@ from rich.console import Console
 
 from fercompress.data import source
 from fercompress.export.runtime import Runner
+from fercompress.made import Made
 from fercompress.making import Maker
 from fercompress.progress import Reporter
 from fercompress.studyfile import load_study
-from fercompress.workbench import Made
 from fercompress.workspace import Workspace
 
 

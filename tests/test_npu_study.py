@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import fercompress
+from fercompress import sides
+from fercompress.errors import ResultsError
 from fercompress.results.summary import json_schema
 
 HERE = Path(__file__).parent
@@ -218,6 +220,9 @@ def test_an_extractor_that_the_npu_cannot_take_is_a_result_and_the_others_go_on(
     assert report.count("Faults met") == 1
     assert "accuracy, latency, memory on npu" in report
     assert run(folder, "verify", "out").returncode == 0
+    assert [side.variant for side in sides.find(str(folder / "out"), "--baseline")] == ["dense-fp32", "dense-int8"]
+    with pytest.raises(ResultsError, match="dense-npu-fp16: has no bundle, it was not made: its extractor cannot be converted"):
+        sides.find(f"{folder / 'out'}:dense-npu-fp16", "--baseline")
     rows = json.loads(
         run(folder, "compress", "npu-study.toml", "--out", "out", "--target", "npu.toml", "--rknn-python", "./rknn-python", "--json").stdout
     )

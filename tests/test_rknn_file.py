@@ -17,7 +17,7 @@ from torch import nn
 from fercompress import config
 from fercompress.compress import lowrank
 from fercompress.errors import InputError, ShapeError
-from fercompress.export import onnx_file, rknn_file
+from fercompress.export import onnx_file, rknn_file, rknn_toolkit
 from fercompress.export.rknn_file import Converted, Converter, Rounding, Unconvertible, convert, ready
 from fercompress.export.rknn_operators import LIMITS, ONNX_1_6, refusals
 from fercompress.model import zoo
@@ -320,3 +320,39 @@ def test_the_stand_in_refuses_what_the_toolkit_does(stand_in, monkeypatch):
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
     onnx.save(ready(model, "1.7.5"), "dynamic.onnx")
     assert rknn.load_onnx("dynamic.onnx") == -1
+
+
+def test_a_toolkit_of_a_version_that_is_not_known_is_refused_and_one_that_tells_none_is_taken_for_the_oldest(python, tmp_path):
+    site = tmp_path / "site"
+    (site / "rknn_toolkit-1.6.0.dist-info").mkdir(parents=True)
+    found = python(before='export PYTHONPATH="$PYTHONPATH:$SITE"').python
+    told = {}
+    for version in ("1.6.0", "1.7.3", "2.3.2"):
+        text = f"Metadata-Version: 2.1\nName: rknn-toolkit\nVersion: {version}\n"
+        (site / "rknn_toolkit-1.6.0.dist-info/METADATA").write_text(text)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("SITE", str(site))
+            try:
+                told[version] = rknn_toolkit.converter(found).toolkit
+            except InputError as error:
+                told[version] = str(error).partition(": ")[2].partition(";")[0]
+    known = ", ".join(rknn_toolkit.VERSIONS)
+    assert told == {"1.6.0": f"has rknn-toolkit 1.6.0, known are {known}", "1.7.3": "1.7.3", "2.3.2": f"has rknn-toolkit 2.3.2, known are {known}"}
+    assert rknn_toolkit.converter(found).toolkit == "1.7.0"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo nonsense; exit 3", "exit code 3: it said nothing"),
+        ("echo '{\"ok\": true}'", "cannot import rknn-toolkit"),
+        ("echo '[]'", "cannot import rknn-toolkit"),
+        ("echo broken >&2; kill -9 $$", "exit code -9: broken"),
+    ],
+)
+def test_a_program_that_is_no_such_python_is_named_with_what_it_said(tmp_path, script, words):
+    path = tmp_path / "python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    with pytest.raises(InputError, match=words):
+        rknn_toolkit.converter(str(path))

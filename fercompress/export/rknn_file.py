@@ -200,5 +200,5 @@ def _asked(folder: Path, converter: Converter) -> tuple[dict[str, Any] | str, Pa
     try:
         answer: dict[str, Any] = json.loads((folder / "answer.json").read_text())
     except (OSError, ValueError):
-        return f"the conversion ended with code {code} and no answer (killed for memory? give it more, or a smaller batch)", log
+        return f"the conversion ended with code {code} and no answer (killed for memory? 16 GB are advised)", log
     return answer if answer["ok"] else str(answer["reason"]), log

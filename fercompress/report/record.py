@@ -151,6 +151,10 @@ class ReportInput:
         """The rows of one target, in the study's order."""
         return [row for row in self.rows if row["target"] == target]
 
+    def run_on(self, target: str) -> list[Row]:
+        """Those of `on` that the target runs."""
+        return [row for row in self.on(target) if row.get("engine", "not told") is not None]
+
     def baseline_row(self, target: str) -> Row | None:
         return next((row for row in self.on(target) if row["variant"] == self.baseline), None)
 

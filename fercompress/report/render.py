@@ -72,7 +72,7 @@ def _compared(given: ReportInput, told: Story) -> str:
     """The variant that stands for the study beside the baseline and the paper: the pick, or the smallest tensor train where the pick is none."""
     if told.pick is not None and given.family(told.pick["variant"]) == "tensor train":
         return str(told.pick["variant"])
-    trains = [row for row in given.on(told.target) if given.family(row["variant"]) == "tensor train"]
+    trains = [row for row in given.run_on(told.target) if given.family(row["variant"]) == "tensor train"]
     return str(min(trains, key=lambda row: row.get("stored_bytes") or float("inf"))["variant"]) if trains else given.baseline
 
 

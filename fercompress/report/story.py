@@ -55,7 +55,7 @@ def tell(given: ReportInput, target: str) -> Story:
     rows, baseline = given.on(target), given.baseline_row(target)
     said = compare(given, rows), _certainty(given, rows), _gaps(rows), tuple(climb(given, target))
     but = tuple(beaten(given, target))  # whatever is said else: a control that wins stands on the first screen
-    able = _able(rows, baseline, _validated(given))
+    able = _able(given.run_on(target), baseline, _validated(given))
     chosen = pick(able)
     if chosen is None or baseline is None:
         missing = f"{given.baseline} was not measured here" if baseline is None else "validation accuracies are missing"
@@ -105,9 +105,7 @@ def _able(rows: Sequence[Row], baseline: Row | None, n_validation: int) -> list[
     def allowed(found: float) -> float:
         return TOLERANCE + math.sqrt((best * (1 - best) + found * (1 - found)) / n_validation) + 1e-12
 
-    # A bundle that this target does not run is no answer here, however small.
-    here = [row for row in rows if row.get("engine", "not told") is not None]
-    known = [row for row in here if row.get("validation_accuracy") is not None and row.get("stored_bytes") is not None]
+    known = [row for row in rows if row.get("validation_accuracy") is not None and row.get("stored_bytes") is not None]
     return [row for row in known if best - row["validation_accuracy"] <= (0 if row is baseline else allowed(row["validation_accuracy"]))]
 
 
@@ -268,6 +266,10 @@ def _gaps(rows: Sequence[Row]) -> tuple[str, ...]:
     for key, name in names.items():
         if all(row.get(key) is None for row in rows):
             gaps.append(f"{name} was not measured: {reason(rows[0], key)}.")
-    if unjudged := [f"**{row['variant']}**" for row in rows if row.get("validation_accuracy") is None]:
+    absent = [row for row in rows if row.get("engine", "not told") is None]
+    for why in dict.fromkeys(reason(row, "engine") for row in absent):
+        unknown = ", ".join(f"**{row['variant']}**" for row in absent if reason(row, "engine") == why)
+        gaps.append(f"Nothing is known here of {unknown}: {why}.")
+    if unjudged := [f"**{row['variant']}**" for row in rows if row.get("validation_accuracy") is None and row.get("engine", "not told")]:
         gaps.append(f"Never picked, for want of a validation accuracy: {', '.join(unjudged)}.")
     return tuple(gaps)
