@@ -84,7 +84,18 @@ def _finding(compared: Compared, verdict: stats.Verdict | None, effect: float) -
     counted = f"{verdict.samples} {verdict.unit}, " if verdict.samples and verdict.unit != "exact" else ""
     reason = compared.reason or f"{counted}{verdict.reason}"
     return Finding(
-        metric, str(verdict.outcome), reason, **sides, estimate=estimate, low=low, high=high, n=verdict.samples, unit=verdict.unit, need=need
+        metric,
+        str(verdict.outcome),
+        reason,
+        **sides,
+        estimate=estimate,
+        low=low,
+        high=high,
+        n=verdict.samples,
+        unit=verdict.unit,
+        need=need,
+        doubts=verdict.doubts,
+        said=verdict,
     )
 
 
