@@ -327,9 +327,10 @@ def _request(
     from fercompress import studyfile
 
     loaded = studyfile.restricted(studyfile.load_study(name, wishes), only, target, seeds)
+    from fercompress.measuring import settled
     from fercompress.study import Request
 
-    return Request(loaded, out or Path("reports") / loaded.name, data_root, keep)
+    return Request(settled(loaded), out or Path("reports") / loaded.name, data_root, keep)
 
 
 def _measured(tier: str | None, minutes: float | None) -> tuple[str, ...]:

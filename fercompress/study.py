@@ -126,7 +126,7 @@ def forget(request: Request) -> None:
 
 def plan(request: Request) -> list[dict[str, Any]]:
     """What `run` would do, stage by stage, and about how many seconds each takes on this machine (from one timed training step). Writes nothing."""
-    study = settled(request.study)
+    study = request.study
     targets = board.load_boards(study.targets)
     board.common_engine(targets, part.MAKEABLE, study.measure.engine)
     source.fingerprint(study.data, request.data_root)

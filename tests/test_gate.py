@@ -82,6 +82,10 @@ def test_a_drop_of_one_point_in_300_clips_is_not_known_to_be_worse_and_one_of_te
     one = judged(*pair(random, right=ALL_RIGHT, right_now=wrong(*lost[:3])))
     ten = judged(*pair(random, right=ALL_RIGHT, right_now=wrong(*lost[:30])))
     assert verdict(one, "accuracy") == "inconclusive"
+    # Of 3 lost and none won: 2 (1/2)^3 less half of P(0) on either side is 1/8.
+    assert "3 clips lost, 0 won (McNemar's mid-p, of clips as if independent: 0.12)" in next(
+        each.reason for each in one.findings if each.metric.name == "accuracy"
+    )
     assert verdict(ten, "accuracy") == "worse"
     assert verdict(ten, "negative_flips") in ("worse", "inconclusive")
 

@@ -47,13 +47,17 @@ class Unpaired:
 
 @dataclass(frozen=True)
 class Compared:
-    """comparison: None where the metric was not measured on both sides (`reason`); candidate, baseline: each side's value"""
+    """comparison: None where the metric was not measured on both sides (`reason`); candidate, baseline: each side's value
+
+    beside: what is worth knowing beside the verdict and decides nothing
+    """
 
     metric: Metric
     comparison: stats.Comparison | None
     reason: str = ""
     candidate: float | None = None
     baseline: float | None = None
+    beside: str = ""
 
 
 def compare(
@@ -168,7 +172,16 @@ def _clips(metric: Metric, candidate: Answers, baseline: Answers, effect: float,
     same = bool(np.array_equal(now[seen], then[seen]))
     direction = stats.Direction.HIGHER if metric.higher_is_better else stats.Direction.LOWER
     made = stats.Comparison(metric.name, direction, stats.Scale.DIFFERENCE, effect, evidence, identical=same, doubts=doubts)
-    return Compared(metric, made, _difference(candidate, baseline) if same else "", *values)
+    beside = "" if same or metric.name != "accuracy" else _mcnemar(stats.flips(labels, then, now), len(seen))
+    return Compared(metric, made, _difference(candidate, baseline) if same else "", values[0], values[1], beside)
+
+
+def _mcnemar(changed: stats.Flips, seeds: int) -> str:
+    """The textbook's test beside ours, which counts persons: it takes clips for independent, so that its p is too small where persons differ."""
+    told = f"{changed.negative} clips lost, {changed.positive} won"
+    if seeds > 1:
+        return f"{told} over {seeds} seeds"
+    return f"{told} (McNemar's mid-p, of clips as if independent: {stats.mcnemar(changed.negative, changed.positive, mid=True):.2g})"
 
 
 def _common(candidate: Answers, baseline: Answers) -> tuple[Ints, Sequence[str], Ints, Ints] | None:

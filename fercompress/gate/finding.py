@@ -43,7 +43,7 @@ class Finding:
             reason = f"{self.reason}; not confirmed: a fresh run did not measure it"
             return replace(self, verdict="inconclusive", reason=reason, need="a fresh run that measures it")
         stands = stats.confirmed(self.said, again.said)
-        told = stands.reason.removeprefix(again.said.reason)
+        told = stands.reason.removeprefix(again.said.reason)  # what the confirmation adds
         return replace(again, verdict=str(stands.outcome), reason=f"{again.reason}{told}", said=stands)
 
 
