@@ -124,10 +124,10 @@ def run(
     Stopped at any moment, the same command goes on where it was.
     """
     request = _request(name, data_root, out, only, target, seeds, wishes + _measured(tier, minutes), keep, rknn_python)
-    from fercompress import forecast, measuring, study
+    from fercompress import forecast, study
 
     if plan_only:
-        stages = forecast.plan(measuring.settled(request.study), data_root)
+        stages = forecast.plan(request.study, data_root)
         _print(stages, as_json, "What would run: seconds are rough, for two cores; finished work is skipped")
         return
     with _progress() as tell:
@@ -352,9 +352,10 @@ def _request(
     from fercompress import studyfile
 
     loaded = studyfile.restricted(studyfile.load_study(name, wishes), only, target, seeds)
+    from fercompress.measuring import settled
     from fercompress.study import Request
 
-    return Request(loaded, out or Path("reports") / loaded.name, data_root, keep, rknn_python)
+    return Request(settled(loaded), out or Path("reports") / loaded.name, data_root, keep, rknn_python)
 
 
 def _measured(tier: str | None, minutes: float | None) -> tuple[str, ...]:

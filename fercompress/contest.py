@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from fercompress.config import Measure
+from fercompress.doubting import doubts
 from fercompress.errors import InputError
 from fercompress.examination import Examination
 from fercompress.gate.evidence import STAGES, Answers, Evidence
@@ -158,7 +159,7 @@ def evidence(tables: Tables, variant: str, target: str, name: str) -> Evidence:
         memory_bytes=tuple(mine.loc[mine["pass"] == str(Pass.MEMORY), "memory_peak_bytes"].dropna().astype(float)),
         energy_clip_j=tuple(mine["energy_clip_j"].dropna().astype(float)),
         conditions=_conditions(tables, stored[0], facts), simulated=bool(facts.get("simulated")), round_s=_round_s(latency),
-        lacking=_lacking(tables, variant, target, stages),
+        lacking=_lacking(tables, variant, target, stages), doubts=doubts(tables, variant, target, stages),
     )  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def compare(a: str, b: str, out: Path, markdown: Path | None, as_json: bool, **o
     """
     from fercompress import gating
 
-    asked = replace(_request(a, b, out, options, (), fail=False, confirm=False, pinned=False), stop_at_worse=False)
+    asked = replace(_request(a, b, out, options, (), fail=False, confirm=False, pinned=False), stop_at_worse=False, places=("A", "B"))
     with _progress() as tell:
         outcome = gating.gate(asked, tell)
     _show(outcome, markdown, None, as_json, False)
@@ -201,6 +201,8 @@ def _show(outcome: Any, markdown: Path | None, junit: Path | None, as_json: bool
         for line in lines:
             table.add_row(*map(escape, line.values()))
         console.print(table)
+        for doubt in render.doubt_lines(judgement):
+            click.echo(f"doubt: {doubt}")
     for note in outcome.notes:
         click.echo(f"note: {note}")
     click.echo(outcome.headline)

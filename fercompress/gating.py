@@ -57,6 +57,7 @@ class Request:
     confirm: bool = True
     pinned: bool = False
     stop_at_worse: bool = True
+    places: tuple[str, str] = ("--candidate", "--baseline")  # how the command calls the two sides, for messages
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,8 @@ def _side_by_side(
 
 def _pairs(request: Request) -> list[tuple[Side, Side]]:
     """One pair, or each variant that two runs have in common."""
-    candidates = sides.find(request.candidate, "--candidate")
-    against = sides.find(request.baseline, "--baseline")
+    candidates = sides.find(request.candidate, request.places[0])
+    against = sides.find(request.baseline, request.places[1])
     if len(candidates) == 1 and len(against) == 1:
         return [(candidates[0], against[0])]
     if len(candidates) > 1 and len(against) > 1:
@@ -167,7 +168,7 @@ def _pairs(request: Request) -> list[tuple[Side, Side]]:
         if common:
             return common
         raise InputError(f"{request.candidate} and {request.baseline} have no variant in common; name one of each, as RUN:VARIANT")
-    several, option = (request.candidate, "--candidate") if len(candidates) > 1 else (request.baseline, "--baseline")
+    several, option = (request.candidate, request.places[0]) if len(candidates) > 1 else (request.baseline, request.places[1])
     raise InputError(f"{option} {several} has several variants: name one, as {several}:VARIANT")
 
 
@@ -221,7 +222,7 @@ def _against_file(request: Request, path: Path, rules: judge.Rules, tell: Report
 
 def stored_evidence(request: Request, tell: Reporter) -> Evidence:
     """Of the candidate alone: what its run holds, or a measurement against itself where it is a bare bundle."""
-    side = sides.one(request.candidate, "--candidate")
+    side = sides.one(request.candidate, request.places[0])
     if side.run is not None:
         found = evidence(side.run.tables, side.variant, request.target, side.name)
         if not found.rounds["clip"]:

@@ -25,22 +25,29 @@ def plan(name: str, minutes: float, tier: str | None, only: tuple[str, ...], tar
     Nothing is measured. How small a change can be told is known of calibrated targets alone (fercompress calibrate); how long a block takes is
     estimated from its settings: a model whose clips take longer than these needs more time.
     """
-    from fercompress import planning, studyfile
+    from fercompress import claiming, studyfile
 
     wishes = (f"measure.tier={tier}",) if tier else ()
-    made = planning.plan(studyfile.restricted(studyfile.load_study(name, wishes), only, target, None), minutes)
+    made = claiming.claims(studyfile.restricted(studyfile.load_study(name, wishes), only, target, None), minutes)
     if as_json:
         click.echo(json.dumps([each.table for each in made], indent=1))
         return
     for each in made:
         click.echo(each.sentence)
         table = Table(caption=escape(each.note), caption_justify="left")
-        for column in ("metric", "a change is called worse from"):
+        slower = f"{100 * claiming.SLOWDOWN:g} % slower is"
+        for column in ("metric", "may matter from", "is found from", f"{slower} found", "no change is called so", f"{slower} found 9 times in 10 by"):
             table.add_column(column)
-        for metric, effect in each.effects.items():
-            table.add_row(metric, "n/a" if effect is None else f"{100 * effect:.1f} %")
+        for metric, power in each.powers.items():
+            table.add_row(metric, *(_cells(power) if power else ["n/a"] * 5))
         Console(width=None if sys.stdout.isatty() else 200).print(table)
         click.echo(_rest(each))
+
+
+def _cells(power: Any) -> list[str]:
+    shares = (power.smallest, power.found_from, power.found, power.equivalent)
+    rounds = "no number of rounds" if power.rounds is None else f"{power.rounds} rounds"
+    return [*("n/a" if share is None else f"{100 * share:.1f} %" for share in shares), rounds]
 
 
 def _rest(promise: Any) -> str:

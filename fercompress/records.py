@@ -255,7 +255,6 @@ class Doubt(enum.StrEnum):
     DRIFT = "the second half of the rounds is slower or faster than the first by 5 % or more: check temperature and load"
     BIMODAL = "the blocks' medians fall into two groups: something switches between runs (clocks, cores, caches); find it before trusting either"
     OUTLIERS = "more than one timed clip in 50 is far from its block's median (none was removed): close what runs beside it"
-    OBSERVER = "the meter's own logging slowed the target by more than 2 %: the energy figures include that, latency is taken elsewhere"
     BUSY_HOST = "another process used 10 % or more of a core during one block in ten or more: close it and run again"
     HOT_START = "a block or more began on a target that had not cooled down to 3 degC above its first reading: raise cool_down_s or cool it better"
     CLOCK_CHANGED = "the governor or the highest clock changed during a block or more: fix the governor, close what else sets clocks"

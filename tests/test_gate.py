@@ -15,6 +15,7 @@ from fercompress.errors import InputError
 from fercompress.gate import judge, metrics, render
 from fercompress.gate.finding import Judgement
 from fercompress.gate.judge import Rules
+from fercompress.records import Doubt
 
 RULES = Rules.of({}, {}, (), (8, 16))
 ALL_RIGHT = np.ones(300, bool)
@@ -81,6 +82,10 @@ def test_a_drop_of_one_point_in_300_clips_is_not_known_to_be_worse_and_one_of_te
     one = judged(*pair(random, right=ALL_RIGHT, right_now=wrong(*lost[:3])))
     ten = judged(*pair(random, right=ALL_RIGHT, right_now=wrong(*lost[:30])))
     assert verdict(one, "accuracy") == "inconclusive"
+    # Of 3 lost and none won: 2 (1/2)^3 less half of P(0) on either side is 1/8.
+    assert "3 clips lost, 0 won (McNemar's mid-p, of clips as if independent: 0.12)" in next(
+        each.reason for each in one.findings if each.metric.name == "accuracy"
+    )
     assert verdict(ten, "accuracy") == "worse"
     assert verdict(ten, "negative_flips") in ("worse", "inconclusive")
 
@@ -146,13 +151,43 @@ def test_a_simulated_target_is_called_so_in_every_output():
         assert "lab (times simulated)" in text
 
 
-def test_a_worse_that_a_fresh_run_does_not_repeat_is_inconclusive():
+def test_a_worse_counts_if_a_fresh_run_repeats_it_and_else_the_fresh_run_is_believed():
     slow, calm = (judged(*pair(np.random.default_rng(8), rounds=16, slower=slower)) for slower in (0.2, 0.0))
-    assert slow.confirmed_by(slow).regressed
-    cleared = slow.confirmed_by(calm)
-    assert not cleared.regressed
-    assert cleared.open
-    assert "not confirmed by a fresh run" in next(each.reason for each in cleared.findings if each.metric.name == "latency_clip_p50_ns")
+    fresh = judged(*pair(np.random.default_rng(9), rounds=16, slower=0.3))
+    stands = next(each for each in slow.confirmed_by(fresh).findings if each.metric.name == "latency_clip_p50_ns")
+    assert (stands.verdict, stands.estimate) == ("worse", pytest.approx(0.3, abs=0.02))
+    assert stands.reason.endswith("; also in a first run")
+    cleared = next(each for each in slow.confirmed_by(calm).findings if each.metric.name == "latency_clip_p50_ns")
+    assert cleared.verdict == verdict(calm, "latency_clip_p50_ns") == "equivalent"
+    assert cleared.reason.endswith("; a first run said worse, a fresh one does not")
+    assert cleared.estimate == pytest.approx(0.0, abs=0.02)
+
+
+def test_a_worse_that_no_fresh_run_looks_at_is_not_known():
+    slow = judged(*pair(np.random.default_rng(8), rounds=16, slower=0.2))
+    blind = dataclasses.replace(slow, findings=())
+    found = slow.confirmed_by(blind)
+    assert found.open
+    assert not found.regressed
+
+
+def test_doubts_stand_beside_the_number_that_they_weaken_in_every_output():
+    candidate, baseline = pair(np.random.default_rng(8), right=ALL_RIGHT)
+    candidate = dataclasses.replace(candidate, doubts={"latency_clip_p50_ns": frozenset({Doubt.NOISY}), "accuracy": frozenset({Doubt.FEW_PEOPLE})})
+    baseline = dataclasses.replace(baseline, doubts={"latency": frozenset({Doubt.THROTTLED})})
+    found = judged(candidate, baseline)
+    shown = {row["metric"]: row["doubts"] for row in render.rows(found)}
+    assert shown["latency_clip_p50_ns"] == "noisy, throttled"
+    assert shown["latency_predictor_p50_ns"] == "throttled"
+    assert shown["accuracy"] == "few people"
+    assert shown["stored_bytes"] == ""
+    assert f"- noisy: {Doubt.NOISY}" in render.markdown([found], [], "x")
+    suite = ElementTree.fromstring(render.junit([found], fail_on_inconclusive=False).split("\n", 1)[1]).find("testsuite")
+    case = next(case for case in suite if case.get("name") == "latency_clip_p50_ns")
+    assert str(Doubt.NOISY) in ElementTree.tostring(case, encoding="unicode")
+    told = {each["metric"]: each for each in json.loads(render.json_text([found], [], 0))["judgements"][0]["findings"]}
+    assert told["latency_clip_p50_ns"]["doubts"] == [str(Doubt.NOISY), str(Doubt.THROTTLED)]
+    assert "said" not in told["latency_clip_p50_ns"]
 
 
 def test_a_baseline_of_another_day_is_judged_with_the_spread_between_days():

@@ -193,15 +193,6 @@ def test_percentiles_are_claimed_from_their_floor_on():
     assert stats.percentile(range(1, 12), 0.5) == 6
 
 
-def test_upper_bound_of_the_p90_of_64_samples_is_the_second_largest():
-    assert stats.percentile_upper_bound(range(1, 65), 0.9) == 63
-
-
-def test_no_upper_bound_of_a_p90_exists_below_44_samples():
-    assert stats.percentile_upper_bound(range(43), 0.9) is None  # 0.9 ** 43 > 0.01
-    assert stats.percentile_upper_bound(range(44), 0.9) == 43
-
-
 def test_a_block_counts_once_however_long_it_is():
     assert stats.median_of_medians([[1] * 1000, [5, 6, 7], [9]]) == 6
 

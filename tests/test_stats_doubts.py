@@ -89,12 +89,6 @@ def test_small_samples_are_told(clips, rounds, doubts):
     assert stats.sample_doubts(clips, rounds) == doubts
 
 
-def test_a_meter_that_slows_the_target_is_told():
-    assert stats.observer_effect([103, 103, 104], [100, 100, 99]) == pytest.approx(0.03)
-    assert stats.observer_doubts([103, 103, 104], [100, 100, 99]) == {Doubt.OBSERVER}
-    assert stats.observer_doubts([101, 101, 101], [100, 100, 100]) == frozenset()
-
-
 def test_what_the_sensors_saw_becomes_doubts():
     assert stats.condition_doubts(throttled=True, clock_changed=False, hot_start=True) == {Doubt.THROTTLED, Doubt.HOT_START}
     assert stats.condition_doubts(throttled=False, clock_changed=True, hot_start=False) == {Doubt.CLOCK_CHANGED}

@@ -1,29 +1,8 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats as oracle
 
 from fercompress import stats
-
-
-def test_median_of_twenty_lies_between_the_6th_and_the_15th_value_with_95_percent():
-    assert stats.percentile_bounds(range(1, 21), 0.5, 0.95) == (6, 15)  # the textbook's table of the sign test
-
-
-@settings(deadline=None)
-@given(st.integers(1, 400), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
-def test_bounds_miss_the_quantile_no_more_often_than_they_say_and_one_order_statistic_further_in_they_would(n, q):
-    """The number of n samples at or below the quantile is binomial: the chances are exact sums."""
-    found = stats.percentile_bounds(range(1, n + 1), q)
-    tail = 0.005
-    below = oracle.binom(n, q)
-    if found is None:
-        assert q**n > tail or (1 - q) ** n > tail  # not even the extremes bound it
-        return
-    low, high = map(int, found)
-    assert below.cdf(low - 1) <= tail < below.cdf(low)  # the low-th value is above the quantile if fewer than `low` samples are below
-    assert below.sf(high - 1) <= tail < below.sf(high - 2)
 
 
 def test_interval_of_a_mean_is_scipys_bca():

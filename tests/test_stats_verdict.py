@@ -244,17 +244,6 @@ def test_a_verdict_survives_json():
     assert Verdict.of(json.loads(json.dumps(dataclasses.asdict(found)))) == found
 
 
-def test_a_gate_is_as_bad_as_its_worst_metric_and_unknown_rather_than_good():
-    names = {Outcome.WORSE: 0.05, Outcome.BETTER: -0.05, Outcome.EQUIVALENT: 0.0}
-    made = {outcome: verdict(latency(rounds(centre))) for outcome, centre in names.items()}
-    made[Outcome.INCONCLUSIVE] = verdict(latency(rounds(0.02, 0.02)))
-    order = [Outcome.WORSE, Outcome.INCONCLUSIVE, Outcome.BETTER, Outcome.EQUIVALENT]
-    for i, outcome in enumerate(order):
-        assert stats.overall([made[o] for o in order[i:]]) is outcome
-    with pytest.raises(ValueError, match="without verdicts"):
-        stats.overall([])
-
-
 def test_worse_stands_only_if_a_fresh_run_says_so_too():
     worse, same = verdict(latency(rounds(0.05))), verdict(latency(rounds(0.0)))
     again = verdict(latency(rounds(0.06, seed=1)))
@@ -283,10 +272,6 @@ def test_comparisons_that_cannot_be_judged_are_refused(change, words):
 def test_a_metric_twice_in_a_gate_is_refused():
     with pytest.raises(ValueError, match="each metric once"):
         stats.decide([latency(rounds(0)), latency(rounds(0.1))])
-
-
-def test_log_ratios_pair_each_round_with_its_own_baseline():
-    assert stats.log_ratios([100, 200], [110, 180]) == pytest.approx((math.log(1.1), math.log(0.9)))
 
 
 def test_what_one_look_showed_the_next_may_take_back():

@@ -13,6 +13,7 @@ from scipy import stats as distributions
 from fercompress import stats
 from fercompress.gate.evidence import STAGES, Answers, Evidence, Floats
 from fercompress.gate.metrics import Metric
+from fercompress.records import Doubt
 from fercompress.stats.classes import UNSEEN, recalls
 
 Ints = npt.NDArray[np.int64]
@@ -46,13 +47,17 @@ class Unpaired:
 
 @dataclass(frozen=True)
 class Compared:
-    """comparison: None where the metric was not measured on both sides (`reason`); candidate, baseline: each side's value"""
+    """comparison: None where the metric was not measured on both sides (`reason`); candidate, baseline: each side's value
+
+    beside: what is worth knowing beside the verdict and decides nothing
+    """
 
     metric: Metric
     comparison: stats.Comparison | None
     reason: str = ""
     candidate: float | None = None
     baseline: float | None = None
+    beside: str = ""
 
 
 def compare(
@@ -63,7 +68,7 @@ def compare(
     if metric.kind == "clips":
         if candidate.answers is None or baseline.answers is None:
             return Compared(metric, None, _why_not(metric, candidate, baseline), *sides)
-        return _clips(metric, candidate.answers, baseline.answers, effect)
+        return _clips(metric, candidate.answers, baseline.answers, effect, _doubts(metric, candidate, baseline))
     evidence: stats.Evidence | None
     lacking = ""
     if metric.kind == "exact":
@@ -83,8 +88,22 @@ def compare(
         lacking = "one block of a side: its spread is not known"
     direction = stats.Direction.HIGHER if metric.higher_is_better else stats.Direction.LOWER
     minutes = candidate.round_s / 60 if metric.kind == "paired" and candidate.round_s else None
-    made = stats.Comparison(metric.name, direction, stats.Scale.RATIO, effect, evidence, "" if evidence else lacking, minutes=minutes)
+    made = stats.Comparison(
+        metric.name,
+        direction,
+        stats.Scale.RATIO,
+        effect,
+        evidence,
+        "" if evidence else lacking,
+        minutes=minutes,
+        doubts=_doubts(metric, candidate, baseline),
+    )
     return Compared(metric, made, "", *sides)
+
+
+def _doubts(metric: Metric, candidate: Evidence, baseline: Evidence) -> frozenset[Doubt]:
+    """Of both sides: what weakens one of them weakens their difference."""
+    return candidate.doubts_of(metric.name, metric.measured_by) | baseline.doubts_of(metric.name, metric.measured_by)
 
 
 def _why_not(metric: Metric, candidate: Evidence, baseline: Evidence) -> str:
@@ -130,7 +149,7 @@ def _welch(first: Floats, second: Floats, unit: str) -> Unpaired:
     return Unpaired(float(first.mean() - second.mean()), error, freedom, min(len(first), len(second)), unit)
 
 
-def _clips(metric: Metric, candidate: Answers, baseline: Answers, effect: float) -> Compared:
+def _clips(metric: Metric, candidate: Answers, baseline: Answers, effect: float, doubts: frozenset[Doubt]) -> Compared:
     """Of the clips and seeds that both were asked about; persons (or sentences) are the sample."""
     common = _common(candidate, baseline)
     if common is None:
@@ -152,8 +171,17 @@ def _clips(metric: Metric, candidate: Answers, baseline: Answers, effect: float)
         evidence = stats.class_change(stats.worst_class_recall, labels, then, now, clusters, classes)
     same = bool(np.array_equal(now[seen], then[seen]))
     direction = stats.Direction.HIGHER if metric.higher_is_better else stats.Direction.LOWER
-    made = stats.Comparison(metric.name, direction, stats.Scale.DIFFERENCE, effect, evidence, identical=same)
-    return Compared(metric, made, _difference(candidate, baseline) if same else "", *values)
+    made = stats.Comparison(metric.name, direction, stats.Scale.DIFFERENCE, effect, evidence, identical=same, doubts=doubts)
+    beside = "" if same or metric.name != "accuracy" else _mcnemar(stats.flips(labels, then, now), len(seen))
+    return Compared(metric, made, _difference(candidate, baseline) if same else "", values[0], values[1], beside)
+
+
+def _mcnemar(changed: stats.Flips, seeds: int) -> str:
+    """The textbook's test beside ours, which counts persons: it takes clips for independent, so that its p is too small where persons differ."""
+    told = f"{changed.negative} clips lost, {changed.positive} won"
+    if seeds > 1:
+        return f"{told} over {seeds} seeds"
+    return f"{told} (McNemar's mid-p, of clips as if independent: {stats.mcnemar(changed.negative, changed.positive, mid=True):.2g})"
 
 
 def _common(candidate: Answers, baseline: Answers) -> tuple[Ints, Sequence[str], Ints, Ints] | None:

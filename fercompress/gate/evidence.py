@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fercompress.records import Doubt
+
 Floats = npt.NDArray[np.float64]
 STAGES = ("extractor", "predictor", "clip")
 
@@ -55,9 +57,14 @@ class Evidence:
     energy_clip_j: tuple[float, ...] = ()
     conditions: Mapping[str, Any] = field(default_factory=dict)
     simulated: bool = False  # the target: a model of a board told its times
+    # Of a pass ("latency", ...) or a metric: why its numbers are weaker than they look.
+    doubts: Mapping[str, frozenset[Doubt]] = field(default_factory=dict)
     # Of a pass ("accuracy", "power", ...) or a metric: why it told nothing.
     lacking: Mapping[str, str] = field(default_factory=dict)
     round_s: float = 0.0  # seconds that one more round of both sides takes, for a forecast
+
+    def doubts_of(self, metric: str, pass_: str) -> frozenset[Doubt]:
+        return self.doubts.get(metric, frozenset()) | self.doubts.get(pass_, frozenset())
 
     def value(self, column: str) -> float | None:
         """One number as summary.json has it; None where it was not measured."""

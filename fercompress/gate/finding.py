@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from fercompress import stats
 from fercompress.gate.metrics import Metric
+from fercompress.records import Doubt
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,7 @@ class Finding:
     verdict: better, worse, equivalent, inconclusive or n/a
     candidate, baseline: each side's value; estimate, low, high: the change with its 95 % interval, as a share of the
     baseline (0.05: 5 % more) or of the clips; effect: the smallest change that matters; need: what would decide an inconclusive one
+    doubts: why the numbers are weaker than they look
     """
 
     metric: Metric
@@ -29,6 +32,19 @@ class Finding:
     n: int = 0
     unit: str = ""
     need: str = ""
+    doubts: tuple[Doubt, ...] = ()
+    said: stats.Verdict | None = None  # what the samples alone say, for a confirmation
+
+    def confirmed_by(self, again: Finding | None) -> Finding:
+        """again: of the same metric, from a fresh run; None where that did not look at it"""
+        if self.verdict != "worse" or self.metric.kind == "exact" or self.said is None:
+            return self
+        if again is None or again.said is None:
+            reason = f"{self.reason}; not confirmed: a fresh run did not measure it"
+            return replace(self, verdict="inconclusive", reason=reason, need="a fresh run that measures it")
+        stands = stats.confirmed(self.said, again.said)
+        told = stands.reason.removeprefix(again.said.reason)  # what the confirmation adds
+        return replace(again, verdict=str(stands.outcome), reason=f"{again.reason}{told}", said=stands)
 
 
 @dataclass(frozen=True)
@@ -78,14 +94,7 @@ class Judgement:
         return "inconclusive" not in timed and all(each.verdict != "unsure" for each in self.limits)
 
     def confirmed_by(self, again: Judgement) -> Judgement:
-        """A "worse" that a fresh run does not repeat is inconclusive; what was not worse stays as it was."""
+        """A "worse" stands if a fresh run repeats it; else what the fresh run says, with the first one's alarm told. The rest stays as it was."""
         second = {each.metric.name: each for each in again.findings}
-
-        def settled(first: Finding) -> Finding:
-            other = second.get(first.metric.name)
-            if first.verdict != "worse" or first.metric.kind == "exact" or (other is not None and other.verdict == "worse"):
-                return first
-            said = "n/a" if other is None or other.estimate is None else f"{100 * other.estimate:+.2f} {other.metric.unit}"
-            return replace(first, verdict="inconclusive", reason=f"{first.reason}; not confirmed by a fresh run ({said})", need="a quieter machine")
-
-        return replace(self, findings=tuple(map(settled, self.findings)), note="each 'worse' was measured again in a fresh run")
+        findings = tuple(each.confirmed_by(second.get(each.metric.name)) for each in self.findings)
+        return replace(self, findings=findings, note="each 'worse' was measured again in a fresh run")

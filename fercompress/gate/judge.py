@@ -82,9 +82,20 @@ def _finding(compared: Compared, verdict: stats.Verdict | None, effect: float) -
         need = f"about {verdict.more_samples} more {verdict.unit}"
         need += f", {math.ceil(verdict.more_minutes)} min" if verdict.more_minutes else ""
     counted = f"{verdict.samples} {verdict.unit}, " if verdict.samples and verdict.unit != "exact" else ""
-    reason = compared.reason or f"{counted}{verdict.reason}"
+    reason = compared.reason or f"{counted}{verdict.reason}{compared.beside and f'; {compared.beside}'}"
     return Finding(
-        metric, str(verdict.outcome), reason, **sides, estimate=estimate, low=low, high=high, n=verdict.samples, unit=verdict.unit, need=need
+        metric,
+        str(verdict.outcome),
+        reason,
+        **sides,
+        estimate=estimate,
+        low=low,
+        high=high,
+        n=verdict.samples,
+        unit=verdict.unit,
+        need=need,
+        doubts=verdict.doubts,
+        said=verdict,
     )
 
 

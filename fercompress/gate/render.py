@@ -9,6 +9,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from fercompress.gate.finding import Finding, Judgement, LimitFinding
+from fercompress.records import Doubt
 
 SCHEMA = 1
 MARKS = {"worse": "✗", "better": "✓", "equivalent": "=", "inconclusive": "?", "n/a": "·", "kept": "✓", "broken": "✗", "unsure": "?"}
@@ -19,7 +20,8 @@ def rows(judgement: Judgement) -> list[dict[str, str]]:
     found = [
         {
             "": MARKS[each.verdict], "metric": each.metric.name, "verdict": each.verdict, "baseline": amount(each.metric.name, each.baseline),
-            "candidate": amount(each.metric.name, each.candidate), "change": _change(each), "matters from": _effect(each), "why": _why(each),
+            "candidate": amount(each.metric.name, each.candidate), "change": _change(each), "matters from": _effect(each),
+            "doubts": ", ".join(map(short, each.doubts)), "why": _why(each),
         }
         for each in judgement.findings
     ]  # fmt: skip
@@ -28,7 +30,7 @@ def rows(judgement: Judgement) -> list[dict[str, str]]:
         found.append(
             {
                 "": MARKS[limit.verdict], "metric": limit.column, "verdict": limit.verdict, "baseline": "",
-                "candidate": amount(limit.column, limit.value), "change": "", "matters from": bound, "why": _limit_why(limit),
+                "candidate": amount(limit.column, limit.value), "change": "", "matters from": bound, "doubts": "", "why": _limit_why(limit),
             }
         )  # fmt: skip
     return found
@@ -43,8 +45,20 @@ def markdown(judgements: Sequence[Judgement], notes: Sequence[str], headline: st
         lines += ["| " + " | ".join(table[0]) + " |", "|" + "---|" * len(table[0])]
         lines += ["| " + " | ".join(value.replace("|", "\\|") for value in row.values()) + " |" for row in table]
         lines += ["", f"_{judgement.note}_", ""] if judgement.note else [""]
+        lines += [f"- {line}" for line in doubt_lines(judgement)]
     lines += [f"- {note}" for note in notes]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def short(doubt: Doubt) -> str:
+    """ "clock changed", to stand beside a number; `doubt_lines` say what it means."""
+    return doubt.name.lower().replace("_", " ")
+
+
+def doubt_lines(judgement: Judgement) -> list[str]:
+    """What each doubt of a judgement means, and what to do."""
+    seen = {doubt for each in judgement.findings for doubt in each.doubts}
+    return [f"{short(doubt)}: {doubt}" for doubt in Doubt if doubt in seen]
 
 
 def junit(judgements: Sequence[Judgement], *, fail_on_inconclusive: bool) -> str:
@@ -63,6 +77,8 @@ def junit(judgements: Sequence[Judgement], *, fail_on_inconclusive: bool) -> str
             elif unsure or verdict == "n/a":
                 ElementTree.SubElement(case, "skipped", message=f"{verdict}: {text}")
                 counts["skipped"] += 1
+            elif "; doubt: " in text:
+                ElementTree.SubElement(case, "system-out").text = text
         suite.attrib.update({key: str(value) for key, value in counts.items()})
     ElementTree.indent(suites)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suites, encoding="unicode") + "\n"
@@ -114,12 +130,18 @@ def _limit_why(limit: LimitFinding) -> str:
 
 
 def _cases(judgement: Judgement) -> list[tuple[str, str, str]]:
-    found = [(each.metric.name, each.verdict, f"{_change(each)}; {_why(each)}") for each in judgement.findings]
+    found = [(each.metric.name, each.verdict, f"{_change(each)}; {_why(each)}{_doubts(each)}") for each in judgement.findings]
     return found + [(f"limit {each.column}", each.verdict, f"{amount(each.column, each.value)}; {_limit_why(each)}") for each in judgement.limits]
+
+
+def _doubts(finding: Finding) -> str:
+    return "".join(f"; doubt: {doubt}" for doubt in finding.doubts)
 
 
 def _table(judgement: Judgement) -> dict[str, Any]:
     table = asdict(judgement)
     for finding in table["findings"]:
         finding["metric"] = finding["metric"]["name"]
+        finding["doubts"] = [str(doubt) for doubt in finding["doubts"]]
+        del finding["said"]
     return table

@@ -31,11 +31,11 @@ from fercompress.stats.classes import (
     unweighted_average_recall,
     worst_class_recall,
 )
-from fercompress.stats.doubts import block_doubts, condition_doubts, observer_doubts, sample_doubts
-from fercompress.stats.evidence import Evidence, ExactChange, PairedRounds, log_ratios
+from fercompress.stats.doubts import block_doubts, condition_doubts, sample_doubts
+from fercompress.stats.evidence import Evidence, ExactChange, PairedRounds
 from fercompress.stats.flips import Flips, NegativeFlips, flips, identical, largest_difference, negative_flips
 from fercompress.stats.looks import FEWEST_ROUNDS, Looks, holm
-from fercompress.stats.percentiles import FLOORS, claimable, percentile, percentile_bounds, percentile_interval, percentile_upper_bound
+from fercompress.stats.percentiles import FLOORS, claimable, percentile, percentile_interval
 from fercompress.stats.planner import (
     ALPHA,
     Claims,
@@ -47,8 +47,8 @@ from fercompress.stats.planner import (
     rounds_within,
     smallest_effect,
 )
-from fercompress.stats.spread import Outliers, coefficient_of_variation, drift, mode_distance, observer_effect, outliers
-from fercompress.stats.verdict import Comparison, Direction, Outcome, Scale, Verdict, confirmed, decide, overall, paired_rounds
+from fercompress.stats.spread import Outliers, coefficient_of_variation, drift, mode_distance, outliers
+from fercompress.stats.verdict import Comparison, Direction, Outcome, Scale, Verdict, confirmed, decide, paired_rounds
 
 __all__ = [
     "ALPHA",
@@ -95,21 +95,15 @@ __all__ = [
     "holm",
     "identical",
     "largest_difference",
-    "log_ratios",
     "macro_f1",
     "mcnemar",
     "median_of_medians",
     "mode_distance",
     "negative_flips",
-    "observer_doubts",
-    "observer_effect",
     "outliers",
-    "overall",
     "paired_rounds",
     "percentile",
-    "percentile_bounds",
     "percentile_interval",
-    "percentile_upper_bound",
     "recalls",
     "rounds_needed",
     "rounds_within",

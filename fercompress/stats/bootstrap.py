@@ -69,19 +69,16 @@ def tail_probability(means: Floats, limit: float, clusters: int) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class ResampledChange:
-    """Variant less baseline, of a figure between 0 and 1: what resampling says of it, and what independent clips would say at the most.
+class Resampled:
+    """Of a figure of clips: what resampling persons says of it, and never surer than independent clips would be.
 
-    value: the change; draws: float (R,), the change in each resample, None for a single cluster; clusters, clips: how many there are
-    centre, error: of a normal approximation for independent clips, which no test and no limit is surer than
+    value: the figure; draws: float (R,), the figure in each resample, None for a single cluster; clusters, clips: how many there are
     """
 
     value: float
     draws: Floats | None
     clusters: int
     clips: int
-    centre: float
-    error: float
 
     @property
     def samples(self) -> int:
@@ -92,23 +89,53 @@ class ResampledChange:
         return "clips"
 
     def above(self, limit: float) -> float:
-        """One-sided p-value of "the true change is not above `limit`"."""
-        p = float(special.ndtr((limit - self.centre) / self.error))
+        """One-sided p-value of "the true figure is not above `limit`"."""
+        p = self.independent_above(limit)
         return p if self.draws is None else max(p, tail_probability(self.draws, limit, self.clusters))
 
     def below(self, limit: float) -> float:
-        """One-sided p-value of "the true change is not below `limit`"."""
-        p = float(special.ndtr((self.centre - limit) / self.error))
+        """One-sided p-value of "the true figure is not below `limit`"."""
+        p = self.independent_below(limit)
         return p if self.draws is None else max(p, tail_probability(-self.draws, -limit, self.clusters))
 
     def interval(self, tail: float) -> Interval:
         """Limits that the truth lies beyond with probability `tail` each."""
+        low, high = self.independent_interval(tail)
+        if self.draws is None:
+            return low, high
+        widened = widened_tail(tail, self.clusters)
+        return min(low, float(np.quantile(self.draws, widened))), max(high, float(np.quantile(self.draws, 1 - widened)))
+
+    def independent_above(self, limit: float) -> float:
+        """As `above`, of independent clips."""
+        raise NotImplementedError
+
+    def independent_below(self, limit: float) -> float:
+        raise NotImplementedError
+
+    def independent_interval(self, tail: float) -> Interval:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class ResampledChange(Resampled):
+    """Variant less baseline, of a figure between 0 and 1.
+
+    centre, error: of a normal approximation for independent clips, which no test and no limit is surer than
+    """
+
+    centre: float
+    error: float
+
+    def independent_above(self, limit: float) -> float:
+        return float(special.ndtr((limit - self.centre) / self.error))
+
+    def independent_below(self, limit: float) -> float:
+        return float(special.ndtr((self.centre - limit) / self.error))
+
+    def independent_interval(self, tail: float) -> Interval:
         half = -float(special.ndtri(tail)) * self.error
-        low, high = self.centre - half, self.centre + half
-        if self.draws is not None:
-            widened = widened_tail(tail, self.clusters)
-            low, high = min(low, float(np.quantile(self.draws, widened))), max(high, float(np.quantile(self.draws, 1 - widened)))
-        return max(low, -1.0), min(high, 1.0)
+        return max(self.centre - half, -1.0), min(self.centre + half, 1.0)
 
 
 def bca_interval(

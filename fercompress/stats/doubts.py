@@ -13,14 +13,13 @@ from fercompress.records import Doubt
 from fercompress.stats.centre import Floats
 from fercompress.stats.looks import FEWEST_ROUNDS
 from fercompress.stats.percentiles import FLOORS
-from fercompress.stats.spread import coefficient_of_variation, drift, mode_distance, observer_effect, outliers
+from fercompress.stats.spread import coefficient_of_variation, drift, mode_distance, outliers
 
 NOISY = 0.10  # variation of the blocks' medians (pyperf's limit)
 DRIFT = 0.05  # between the rounds' halves
 # Distance of two modes; of 1500 normal samples each 1 % reach it with 12 blocks, 0.2 % with 16, none with 24.
 MODES = 5.5
 OUTLIERS = 1 / 50  # share of the timed clips that may be far (pyperf's and measurement practice: more than one in 50 is unstable)
-OBSERVER = 0.02  # slow-down by the meter's own logging
 
 
 def sample_doubts(timed_clips: int, rounds: int) -> frozenset[Doubt]:
@@ -47,11 +46,6 @@ def block_doubts(blocks: Sequence[Sequence[float] | Floats]) -> frozenset[Doubt]
     if counts and sum(count.far for count in counts) > OUTLIERS * sum(count.n for count in counts):
         found.add(Doubt.OUTLIERS)
     return frozenset(found)
-
-
-def observer_doubts(watched: Sequence[float] | Floats, alone: Sequence[float] | Floats) -> frozenset[Doubt]:
-    """watched, alone: block medians of one bundle with and without a meter that logs."""
-    return frozenset({Doubt.OBSERVER} if observer_effect(watched, alone) > OBSERVER else ())
 
 
 def condition_doubts(*, throttled: bool, clock_changed: bool, hot_start: bool) -> frozenset[Doubt]:

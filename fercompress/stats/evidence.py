@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -129,8 +128,3 @@ class ExactChange:
     def interval(self, tail: float) -> Interval:  # noqa: ARG002
         """Both limits are the value: nothing is uncertain here."""
         return self.value, self.value
-
-
-def log_ratios(baseline: Sequence[float], variant: Sequence[float]) -> tuple[float, ...]:
-    """Of each round's figure (the mean of its mirrored blocks' logs, exponentiated, or a plain value). raises: ValueError for unequal counts"""
-    return tuple(math.log(new / old) for old, new in zip(baseline, variant, strict=True))

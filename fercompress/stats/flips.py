@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import stats as distributions
 
 from fercompress.stats.accuracy import seed_mean
-from fercompress.stats.bootstrap import RESAMPLES, resampled_means, tail_probability, widened_tail
+from fercompress.stats.bootstrap import RESAMPLES, Resampled, resampled_means
 from fercompress.stats.centre import Floats, Interval
 from fercompress.stats.classes import UNSEEN
 
@@ -57,47 +57,27 @@ def identical(baseline: Floats, variant: Floats) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class NegativeFlips:
-    """The share of negative flips with its tests: exact binomial ones of independent clips or the bootstrap's over persons, whichever is less sure.
-
-    value: the share; draws: float (R,), None for a single cluster
-    """
-
-    value: float
-    draws: Floats | None
-    clusters: int
-    clips: int
-
-    @property
-    def samples(self) -> int:
-        return self.clips
-
-    @property
-    def unit(self) -> str:
-        return "clips"
+class NegativeFlips(Resampled):
+    """The share of negative flips: exact binomial tests of independent clips or the bootstrap's over persons, whichever is less sure."""
 
     def above(self, limit: float) -> float:
-        """One-sided p-value of "the true share is not above `limit`"."""
-        if not 0 <= limit < 1:  # a share is certainly above a negative limit, and never above 1
-            return float(limit >= 1)
-        p = float(distributions.binom.sf(math.floor(self._count) - 1, self.clips, limit))
-        return p if self.draws is None else max(p, tail_probability(self.draws, limit, self.clusters))
+        """As of `Resampled`; a share is certainly above a negative limit, and never above 1."""
+        return super().above(limit) if 0 <= limit < 1 else float(limit >= 1)
 
     def below(self, limit: float) -> float:
-        """One-sided p-value of "the true share is not below `limit`"."""
-        if not 0 < limit <= 1:
-            return float(limit <= 0)
-        p = float(distributions.binom.cdf(math.ceil(self._count), self.clips, limit))
-        return p if self.draws is None else max(p, tail_probability(-self.draws, -limit, self.clusters))
+        return super().below(limit) if 0 < limit <= 1 else float(limit <= 0)
 
-    def interval(self, tail: float) -> Interval:
-        """Limits that the truth lies beyond with probability `tail` each (Clopper & Pearson 1934, or wider)."""
+    def independent_above(self, limit: float) -> float:
+        return float(distributions.binom.sf(math.floor(self._count) - 1, self.clips, limit))
+
+    def independent_below(self, limit: float) -> float:
+        return float(distributions.binom.cdf(math.ceil(self._count), self.clips, limit))
+
+    def independent_interval(self, tail: float) -> Interval:
+        """Clopper & Pearson 1934"""
         fewest, most = math.floor(self._count), math.ceil(self._count)
         low = float(distributions.beta.ppf(tail, fewest, self.clips - fewest + 1)) if fewest else 0.0
         high = float(distributions.beta.isf(tail, most + 1, self.clips - most)) if most < self.clips else 1.0
-        if self.draws is not None:
-            widened = widened_tail(tail, self.clusters)
-            low, high = min(low, float(np.quantile(self.draws, widened))), max(high, float(np.quantile(self.draws, 1 - widened)))
         return low, high
 
     @property

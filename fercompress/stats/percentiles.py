@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats as distributions
 
 from fercompress.stats.bootstrap import bca_interval
 from fercompress.stats.centre import Floats, Interval
@@ -18,27 +17,6 @@ FLOORS = {0.5: 11, 0.9: 64, 0.95: 130, 0.99: 662}
 def percentile(samples: Sequence[float] | Floats, q: float) -> float | None:
     """The smallest sample that at least the share q of the samples does not exceed; None below the floor of q. q: a key of FLOORS"""
     return float(np.quantile(samples, q, method="inverted_cdf")) if len(samples) >= FLOORS[q] else None
-
-
-def percentile_upper_bound(samples: Sequence[float] | Floats, q: float, confidence: float = 0.99) -> float | None:
-    """Upper bound of the true q-quantile by order statistics, of independent samples from any distribution; None where n is too small."""
-    n = len(samples)
-    rank = int(distributions.binom.ppf(confidence, n, q)) + 1  # smallest k with P(at most k - 1 of n at or below the quantile) >= confidence
-    return float(np.sort(samples)[rank - 1]) if rank <= n else None
-
-
-def percentile_bounds(samples: Sequence[float] | Floats, q: float, confidence: float = 0.99) -> Interval | None:
-    """Lower and upper bound of the true q-quantile by order statistics, each missing it with probability (1 - confidence) / 2 at most.
-
-    Of independent samples from any distribution; None where n is too small for either.
-    """
-    tail = (1 - confidence) / 2
-    n = len(samples)
-    # The k-th smallest lies at or below the quantile where at least k samples do: the largest k with P(fewer than k) <= tail.
-    rank = int(distributions.binom.ppf(tail, n, q))
-    rank += int(distributions.binom.cdf(rank, n, q) <= tail)
-    upper = percentile_upper_bound(samples, q, 1 - tail)
-    return None if rank < 1 or upper is None else (float(np.sort(samples)[rank - 1]), upper)
 
 
 def percentile_interval(

@@ -71,8 +71,3 @@ def mode_distance(values: Sequence[float] | Floats) -> float | None:
     if apart == 0:
         return 0.0
     return apart / within if within else float("inf")
-
-
-def observer_effect(watched: Sequence[float] | Floats, alone: Sequence[float] | Floats) -> float:
-    """How much slower the same bundle runs while a meter logs: the medians' ratio less 1. watched, alone: block medians, one unit"""
-    return float(np.median(watched) / np.median(alone) - 1)

@@ -154,14 +154,6 @@ def decide(comparisons: Sequence[Comparison], alpha: float = ALPHA) -> tuple[Ver
     return tuple(made)
 
 
-def overall(verdicts: Sequence[Verdict]) -> Outcome:
-    """A gate's: worse if any is, else inconclusive if any is, else better if any is, else equivalent. raises: ValueError without verdicts"""
-    outcomes = {verdict.outcome for verdict in verdicts}
-    if not outcomes:
-        raise ValueError("a gate without verdicts says nothing")
-    return next(outcome for outcome in (Outcome.WORSE, Outcome.INCONCLUSIVE, Outcome.BETTER, Outcome.EQUIVALENT) if outcome in outcomes)
-
-
 def confirmed(first: Verdict, fresh: Verdict) -> Verdict:
     """What stands of a verdict after a fresh run of the same metric: "worse" only if both say so, else what the fresh run says, with the alarm told.
 

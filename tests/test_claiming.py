@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from gate_evidence import pair
 
-from fercompress import calibrating, cli, planning, stats, studyfile
+from fercompress import calibrating, claiming, cli, stats, studyfile
 from fercompress.gate import calibration
 
 STUDY = """
@@ -47,37 +47,41 @@ def calibrated(tmp_path, monkeypatch):
 def test_twenty_minutes_of_seven_variants_are_eight_rounds_with_a_p95_and_no_p99(calibrated):
     made = calibrated(3)
     study = studyfile.parse_study(STUDY.replace("block_s = 2.0", "block_s = 8.0"), "mine")
-    (found,) = planning.plan(study, 20)
+    (found,) = claiming.claims(study, 20)
     # A block is 8 s, a fifth more to warm up, and 0.6 s to start: 10.2 s; a round is 14 of them: 8.4 rounds in 20 minutes.
     assert (found.variants, found.fitting, found.rounds, found.timed_clips) == (7, 8, 8, 128)
     assert found.percentiles == {"p50": True, "p90": True, "p95": False, "p99": False}
     assert found.sentence == "20 minutes of localhost: these 7 variants x 8 rounds; p50 yes, p90 yes, p95 no, p99 no"
     expected = made.detectable("latency_clip_p50_ns", 8)
-    assert found.effects["latency_clip_p50_ns"] == pytest.approx(expected)
+    power = found.powers["latency_clip_p50_ns"]
+    assert power.found_from == pytest.approx(expected)
+    assert power.rounds <= 8
+    assert power.found >= 0.9
+    assert power.smallest >= 0.02
     assert found.about_minutes == pytest.approx(8 * 14 * 10.2 / 60, abs=0.01)
 
 
 def test_too_few_minutes_give_no_interval_and_no_effect(calibrated):
     calibrated(3)
-    (found,) = planning.plan(studyfile.parse_study(STUDY, "mine"), 2)
+    (found,) = claiming.claims(studyfile.parse_study(STUDY, "mine"), 2)
     assert found.rounds < stats.FEWEST_ROUNDS
     assert not found.intervals
-    assert set(found.effects.values()) == {None}
+    assert {(power.found_from, power.found, power.equivalent) for power in found.powers.values()} == {(None, 0.0, 0.0)}
     assert "no interval and no verdict: that takes 6 rounds" in found.sentence
 
 
 def test_without_a_calibration_or_with_an_expired_one_no_effect_is_promised(calibrated):
     for prepare, words in ((lambda: None, "is not calibrated"), (lambda: calibrated(91), "expired on")):
         prepare()
-        (found,) = planning.plan(studyfile.parse_study(STUDY, "mine"), 60)
-        assert set(found.effects.values()) == {None}
+        (found,) = claiming.claims(studyfile.parse_study(STUDY, "mine"), 60)
+        assert set(found.powers.values()) == {None}
         assert words in found.note
 
 
 def test_a_tier_plans_with_its_own_blocks_and_the_rounds_at_which_verdicts_are_tried(calibrated):
     calibrated(3)
     study = studyfile.parse_study(STUDY, "mine", ("measure.tier=full",))
-    (found,) = planning.plan(study, 20)
+    (found,) = claiming.claims(study, 20)
     # 60 s over 16 blocks: 3.75 s and 64 clips each; with start and warm-up 5.1 s a block, 71.4 s a round: 16.8 rounds.
     assert (found.fitting, found.rounds, found.wanted, found.timed_clips) == (16, 16, 24, 2048)
     assert found.percentiles["p99"]

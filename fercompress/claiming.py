@@ -17,7 +17,24 @@ from fercompress.measuring import TIMED, settled
 from fercompress.tier import BLOCKS_PER_ROUND, LOOKS
 
 BLOCK_START_S = 0.6  # about, per block: a fresh process imports the runtime and loads the bundle
+SLOWDOWN = 0.05  # the example whose chance to be found is told
 WARMUP_SHARE = 0.2  # about, of a block's timed part, on top: clips run before anything is timed
+
+
+@dataclass(frozen=True)
+class Power:
+    """Of one metric, by the target's calibration; shares.
+
+    smallest: change that may matter there at all; found_from: change that is called worse nine times in ten, None below six rounds
+    found: chance that a slowdown by SLOWDOWN is called worse; equivalent: chance that no change is called so; rounds: that a SLOWDOWN takes to be
+    found nine times in ten, None where none would do
+    """
+
+    smallest: float
+    found_from: float | None
+    found: float
+    equivalent: float
+    rounds: int | None
 
 
 @dataclass(frozen=True)
@@ -26,8 +43,8 @@ class Promise:
 
     wanted: rounds that the study asks for, with a tier the most that it may need; fitting: rounds of all variants that the minutes hold; rounds: the
     fewer of both; block_s: about, a block from start to end; timed_clips: of a variant at the least
-    percentiles: "p50" -> whether so many timed clips support it; effects: timed metric -> least change that is called worse nine times in ten (a
-    share), None where that is not known or there are too few rounds; note: what a reader must know of that
+    percentiles: "p50" -> whether so many timed clips support it; powers: timed metric -> what its rounds can tell, None where the noise is not known;
+    note: what a reader must know of that
     """
 
     target: str
@@ -41,7 +58,7 @@ class Promise:
     timed_clips: int
     percentiles: dict[str, bool]
     intervals: bool
-    effects: dict[str, float | None]
+    powers: dict[str, Power | None]
     note: str
     sentence: str
 
@@ -50,7 +67,7 @@ class Promise:
         return asdict(self)
 
 
-def plan(study: config.Study, minutes: float) -> list[Promise]:
+def claims(study: config.Study, minutes: float) -> list[Promise]:
     """minutes: of latency blocks, on each target. raises: StudyError, InputError for targets that are not known; ResultsError"""
     asked = settled(study)
     return [_promise(asked, target, minutes) for target in board.load_boards(study.targets)]
@@ -65,7 +82,7 @@ def _promise(study: config.Study, target: Board, minutes: float) -> Promise:
     if measure.tier and rounds >= LOOKS[0]:  # verdicts are tried at these alone
         rounds = max(look for look in LOOKS if look <= rounds)
     calibrated, told = calibrating.current(target.name)
-    effects = {name: _effect(calibrated, name, rounds) for name in TIMED}
+    powers = {name: _power(calibrated, name, rounds) for name in TIMED}
     clips = BLOCKS_PER_ROUND * rounds * measure.block_clips
     supported = stats.claimable(clips)
     percentiles = {f"p{round(100 * q)}": q in supported for q in stats.FLOORS}
@@ -76,13 +93,20 @@ def _promise(study: config.Study, target: Board, minutes: float) -> Promise:
         sentence += f"; no interval and no verdict: that takes {stats.FEWEST_ROUNDS} rounds"
     return Promise(
         target.name, minutes, variants, wanted, fitting, rounds, round(block_s, 3),
-        round(rounds * BLOCKS_PER_ROUND * variants * block_s / 60, 2), clips, percentiles, intervals, effects,
+        round(rounds * BLOCKS_PER_ROUND * variants * block_s / 60, 2), clips, percentiles, intervals, powers,
         told[0] if told else f"noise of its calibration of {calibrated.created if calibrated else ''}", sentence,
     )  # fmt: skip
 
 
-def _effect(calibrated: Calibration | None, metric: str, rounds: int) -> float | None:
+def _power(calibrated: Calibration | None, metric: str, rounds: int) -> Power | None:
     if calibrated is None or metric not in calibrated.round_sd:
         return None
+    noise, metrics = calibrated.round_sd[metric], len(METRICS)
     smallest = calibrated.smallest_effect(metric, max(rounds, 1))
-    return stats.claims(rounds, 1, calibrated.round_sd[metric], smallest=smallest, metrics=len(METRICS)).effect
+    return Power(
+        smallest,
+        stats.claims(rounds, 1, noise, smallest=smallest, metrics=metrics).effect,
+        stats.gate_power(SLOWDOWN, noise, rounds, smallest=smallest, metrics=metrics),
+        stats.equivalence_power(noise, rounds, smallest=smallest),
+        stats.rounds_needed(SLOWDOWN, noise, smallest=smallest, metrics=metrics),
+    )
