@@ -19,7 +19,7 @@ from rich.table import Table
 from fercompress import __version__
 from fercompress.boardcli import board
 from fercompress.bundlecli import bundle
-from fercompress.errors import FercompressError, InputError
+from fercompress.errors import DataError, FercompressError, InputError
 from fercompress.gatecli import calibrate, compare, gate
 from fercompress.records import Doubt
 from fercompress.verifycli import verify
@@ -288,7 +288,13 @@ def _check_data(name: str, data_root: Path | None, as_json: bool) -> None:
         found = study.check_data(name, data_root, bar.done)
     if as_json:
         _print_json(found)
-        return
+    else:
+        _print_found(found)
+    if found["no_folds"]:
+        raise DataError(found["no_folds"])
+
+
+def _print_found(found: dict[str, Any]) -> None:
     for key in ("name", "clips", "subjects"):
         click.echo(f"{key}: {found[key]}")
     click.echo("classes: " + ", ".join(f"{label} {count}" for label, count in found["classes"].items()))

@@ -13,7 +13,7 @@ from fercompress import config, studyfile
 from fercompress.data import sheet, source
 from fercompress.data.cache import Progress
 from fercompress.dataconfig import Data
-from fercompress.errors import InputError, ResultsError
+from fercompress.errors import DataError, InputError, ResultsError
 from fercompress.export import part
 from fercompress.making import Maker, check, step_s
 from fercompress.measure import board, power, session
@@ -178,6 +178,8 @@ def _clips_and_folds(data: Data, data_root: Path | None) -> tuple[int, int]:
     if data.name == "synthetic":
         return data.train_clips, 1
     found = source.check(data, data_root, source.user_cache())
+    if found["no_folds"]:
+        raise DataError(found["no_folds"])
     return found["clips"], len(found["folds"])
 
 
@@ -316,4 +318,5 @@ def report_input(found: Tables, summary: dict[str, Any]) -> ReportInput:
         left_out=[asdict(row) for row in found.clips.left_out] if found.clips else [],
         simulated_targets=[target for target, facts in found.facts.items() if facts.get("simulated")],
         epochs=found.epochs,
+        face_rates=found.clips.face_rates if found.clips else None,
     )

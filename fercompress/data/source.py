@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fercompress.data import cache, camera, folds, gfe, synthetic
+from fercompress.data import cache, camera, ckplus, folds, gfe, synthetic
 from fercompress.data.cache import Progress
 from fercompress.data.listing import Listing
 from fercompress.dataconfig import AfewData, CkPlusData, Data, FolderData, GfeData, MmiData, SyntheticData, VideoData
@@ -82,6 +82,7 @@ def _camera(config: SectionType, find: Callable[[Any, Path], Listing]) -> Source
 SOURCES: dict[str, Source] = {
     "synthetic": Source(SyntheticData, _synthetic, lambda config, clips: [synthetic.fold(config, clips)]),
     "gfe": Source(GfeData, _gfe, _gfe_folds),
+    "ckplus": _camera(CkPlusData, ckplus.find),
 }
 
 
@@ -122,6 +123,7 @@ def user_cache() -> Path:
 def check(config: Data, data_root: Path | None, cache_: Path, progress: Progress = cache.silent) -> dict[str, Any]:
     """What a reader found: clips, subjects, classes with their counts, folds, every clip left out with its reason, how often faces were found.
 
+    no_folds: why no fold can be cut, "" where they can
     found, published: counts of what is on disk beside those of the data set's own description; face_rates: None where nothing looked for faces
     """
     source = SOURCES[config.name]
@@ -129,6 +131,7 @@ def check(config: Data, data_root: Path | None, cache_: Path, progress: Progress
     clips = _made(source, making, cache_, progress)
     counts = np.bincount(clips.labels, minlength=len(clips.classes))
     listing = making.listing
+    cut, refused = _folds(source, config, clips)
     return {
         "name": clips.name,
         "clips": len(set(clips.clip_ids)),
@@ -138,13 +141,19 @@ def check(config: Data, data_root: Path | None, cache_: Path, progress: Progress
         "published": dict(listing.published) if listing else {},
         "face_rates": _rates(clips),
         "left_out": [asdict(row) for row in clips.left_out],
-        "folds": [
-            {"name": fold.name, "train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)}
-            for fold in source.folds(config, clips)
-        ],
+        "folds": [{"name": fold.name, "train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)} for fold in cut],
+        "no_folds": refused,
         "fingerprint": clips.fingerprint,
         "simulated": clips.simulated,
     }
+
+
+def _folds(source: Source, config: Data, clips: Clips) -> tuple[list[Fold], str]:
+    """The folds, or none and why: what else was found is worth reading then."""
+    try:
+        return source.folds(config, clips), ""
+    except DataError as error:
+        return [], str(error)
 
 
 def _rates(clips: Clips) -> dict[str, Any] | None:
