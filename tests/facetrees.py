@@ -231,7 +231,7 @@ def mmi(root: Path, subjects: int = 3, clips: int = 6, frames: int = 9, traps: b
             session += 1
             code = (session - 1) % 6 + 1
             sid = f"S{subject:03d}-{number:03d}"
-            kind = ("coded", "rotated", "dual")[number % 3]
+            kind = ("rotated", "dual", "coded")[number % 3]
             mmi_session(folder / str(session), sid, code, kind, faces(subject, session, _of_mmi(code), frames, "return"))
             tree.clips[f"{session}/{sid}"] = (MMI_CLASSES[code - 1], f"S{subject:03d}")
     if traps:
@@ -301,7 +301,7 @@ def _mmi_traps(tree: Tree, folder: Path, frames: int) -> None:
     still = session(906)
     (still / "S090-906.avi").unlink()
     picture(still / "S090-906.jpg", scenes(faces(90, 906, 1, 2))[0])
-    left_out(still, "still picture")
+    tree.left_out["906"] = "still picture"
     unlabelled = session(907)
     (unlabelled / "S090-907.xml").unlink()
     left_out(unlabelled, "no S090-907.xml")

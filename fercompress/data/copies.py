@@ -42,7 +42,7 @@ def _groups(clips: Sequence[FoundClip]) -> list[list[FoundClip]]:
     for sizes, alike in by_size.items():
         if len(alike) > 1:
             for clip in alike:
-                by_bytes[sizes, clip.media.side, tuple(sha256(path) for path in clip.media.files)].append(clip)
+                by_bytes[sizes, tuple(sha256(path) for path in clip.media.files)].append(clip)
     return [alike for alike in by_bytes.values() if len(alike) > 1]
 
 
