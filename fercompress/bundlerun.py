@@ -155,7 +155,8 @@ def _of_data_set(
     if clips.frames.shape[1:] != shape:
         raise DataError(f"--data {request.data}: gives clips of {clips.frames.shape[1:]}, the bundles take {shape}")
     tested: Int64 = np.unique(np.concatenate([fold.test for fold in source.SOURCES[wanted.name].folds(wanted, clips)]))
-    columns_ = {name: tuple(getattr(clips, name)[i] for i in tested) for name in ("clip_ids", "subjects", "clusters", "recordings", "positions")}
+    names = ("clip_ids", "subjects", "clusters", "recordings", "positions", "face_rates", "parts")
+    columns_ = {name: tuple(column[i] for i in tested) for name in names if (column := getattr(clips, name))}
     labels = _labels(clips.labels[tested], clips.classes, classes, f"--data {request.data}", tell)
     fingerprint = digest(clips.fingerprint, tested.tolist(), classes)
     return replace(clips, frames=np.asarray(clips.frames[tested]), labels=labels, classes=classes, fingerprint=fingerprint, **columns_)  # type: ignore[arg-type]

@@ -118,4 +118,4 @@ class FolderData(Video):
 
 VideoData = CkPlusData | MmiData | AfewData | FolderData
 
-Data = Annotated[SyntheticData | GfeData, Field(discriminator="name")]
+Data = Annotated[SyntheticData | GfeData | VideoData, Field(discriminator="name")]

@@ -37,11 +37,13 @@ class Clips:
     """A data set in memory (or memory-mapped).
 
     frames: uint8 (N, T, H, W), grey; labels: int64 (N,), index into `classes`
-    clip_ids, subjects: N strings
+    clip_ids, subjects: N strings; rows with one id are windows of one clip, whose answer is the mean of theirs; "" is an unknown subject
     clusters: N strings, the unit that a bootstrap resamples (the subject, or the sentence where there is one subject)
     recordings, positions: N; the recording that a clip was cut from and its place in it (0, 1, ...)
     fingerprint: sha256 (hex) of what the clips were made from: equal fingerprints mean equal clips
     simulated: True where no camera saw a person
+    face_rates: N shares (0..1) of a row's frames in which a face was found; empty where nothing looked for one
+    parts: N of "train", "test" or "", the split that comes with the data set; empty where it has none
     """
 
     name: str
@@ -56,6 +58,8 @@ class Clips:
     fingerprint: str
     simulated: bool
     left_out: tuple[LeftOut, ...] = ()
+    face_rates: tuple[float, ...] = ()
+    parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.frames)
@@ -66,6 +70,9 @@ class Clips:
         for column in ("clip_ids", "subjects", "clusters", "recordings", "positions"):
             if len(getattr(self, column)) != n:
                 raise ValueError(f"{column} has {len(getattr(self, column))} entries for {n} clips")
+        for column in ("face_rates", "parts"):
+            if len(getattr(self, column)) not in (0, n):
+                raise ValueError(f"{column} has {len(getattr(self, column))} entries for {n} clips; need {n} or none")
         if n and (int(self.labels.min()) < 0 or int(self.labels.max()) >= len(self.classes)):
             raise ValueError(f"labels reach outside the {len(self.classes)} classes")
 
@@ -78,12 +85,15 @@ class Fold:
     """One way to cut clips into three parts that share no clip: int64 index arrays into a `Clips`.
 
     The test part chooses nothing: early stopping and every selection use `validation`. Where nothing is trained, there are test clips alone.
+    subjects: of every clip of the `Clips`, where the fold promises that no subject is on both sides of the test: a fold that breaks it cannot be
+        made; empty where it promises nothing
     """
 
     name: str
     train: Int64
     validation: Int64
     test: Int64
+    subjects: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         parts = [set(map(int, part)) for part in (self.train, self.validation, self.test)]
@@ -91,6 +101,12 @@ class Fold:
             raise ValueError(f"fold {self.name!r} has an empty part")
         if sum(map(len, parts)) != len(set.union(*parts)):
             raise ValueError(f"fold {self.name!r} has a clip in two parts")
+        if self.subjects:
+            tested, others = ({self.subjects[row] for row in rows} for rows in (parts[2], parts[0] | parts[1]))
+            if "" in tested | others:
+                raise ValueError(f"fold {self.name!r} keeps subjects apart, and does not know a clip's subject")
+            if shared := sorted(tested & others):
+                raise ValueError(f"fold {self.name!r} has subject {shared[0]!r} on both sides of the test")
 
 
 @dataclass(frozen=True)
