@@ -9,6 +9,7 @@ from fercompress import config
 from fercompress.assignment import Assignment, assign
 from fercompress.data import source
 from fercompress.dataconfig import Data
+from fercompress.errors import DataError
 from fercompress.making import check, step_s
 from fercompress.measure import board
 from fercompress.records import digest
@@ -76,6 +77,8 @@ def _clips_and_folds(data: Data, data_root: Path | None) -> tuple[int, int]:
     if data.name == "synthetic":
         return data.train_clips, 1
     found = source.check(data, data_root, source.user_cache())
+    if found["no_folds"]:
+        raise DataError(found["no_folds"])
     return found["clips"], len(found["folds"])
 
 

@@ -277,4 +277,5 @@ def report_input(found: Tables, summary: dict[str, Any]) -> ReportInput:
         left_out=[asdict(row) for row in found.clips.left_out] if found.clips else [],
         simulated_targets=[target for target, facts in found.facts.items() if facts.get("simulated")],
         epochs=found.epochs,
+        face_rates=found.clips.face_rates if found.clips else None,
     )
