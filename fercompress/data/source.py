@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fercompress.data import cache, camera, ckplus, folds, gfe, synthetic
+from fercompress.data import cache, camera, ckplus, folds, gfe, mmi, synthetic
 from fercompress.data.cache import Progress
 from fercompress.data.listing import Listing
 from fercompress.dataconfig import AfewData, CkPlusData, Data, FolderData, GfeData, MmiData, SyntheticData, VideoData
@@ -83,6 +83,7 @@ SOURCES: dict[str, Source] = {
     "synthetic": Source(SyntheticData, _synthetic, lambda config, clips: [synthetic.fold(config, clips)]),
     "gfe": Source(GfeData, _gfe, _gfe_folds),
     "ckplus": _camera(CkPlusData, ckplus.find),
+    "mmi": _camera(MmiData, mmi.find),
 }
 
 
