@@ -68,6 +68,7 @@ class Store:
         facts = {
             "name": clips.name, "fingerprint": clips.fingerprint, "simulated": clips.simulated, "classes": clips.classes,
             "left_out": [dataclasses.asdict(left_out) for left_out in clips.left_out],
+            **({"face_rates": face_rates(clips)} if clips.face_rates else {}),
             "folds": [
                 {
                     "name": fold.name, "train_clips": len(fold.train), "validation_clips": len(fold.validation),
@@ -135,6 +136,7 @@ class Store:
             tuple(facts["classes"]),
             folds,
             tuple(LeftOut(**each) for each in facts["left_out"]),
+            facts.get("face_rates"),
         )
 
     def bundles(self) -> list[StoredBundle]:
@@ -247,8 +249,16 @@ class Store:
 def shared_clips(clips: Clips, fold: Fold) -> int | None:
     """How many test clips show a subject that is in another part too; None where a subject is not known, or nothing was trained."""
     others = {clips.subjects[row] for row in (*fold.train, *fold.validation)}
-    tested = [clips.subjects[row] for row in fold.test]
-    return None if not others or "" in others or "" in tested else sum(subject in others for subject in tested)
+    tested = {clips.clip_ids[row]: clips.subjects[row] for row in fold.test}  # windows of one clip count once
+    return None if not others or "" in others or "" in tested.values() else sum(subject in others for subject in tested.values())
+
+
+def face_rates(clips: Clips) -> dict[str, float]:
+    """Clip -> share of its frames that held a face: the mean of its windows."""
+    of_clip: dict[str, list[float]] = {}
+    for clip, rate in zip(clips.clip_ids, clips.face_rates, strict=True):
+        of_clip.setdefault(clip, []).append(rate)
+    return {clip: sum(rates) / len(rates) for clip, rates in of_clip.items()}
 
 
 def _place(values: Sequence[Any]) -> tuple[Any, ...]:
