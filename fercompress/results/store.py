@@ -258,8 +258,8 @@ class Store:
 def shared_clips(clips: Clips, fold: Fold) -> int | None:
     """How many test clips show a subject that is in another part too; None where a subject is not known, or nothing was trained."""
     others = {clips.subjects[row] for row in (*fold.train, *fold.validation)}
-    tested = [clips.subjects[row] for row in fold.test]
-    return None if not others or "" in others or "" in tested else sum(subject in others for subject in tested)
+    tested = {clips.clip_ids[row]: clips.subjects[row] for row in fold.test}  # windows of one clip count once
+    return None if not others or "" in others or "" in tested.values() else sum(subject in others for subject in tested.values())
 
 
 def face_rates(clips: Clips) -> dict[str, float]:

@@ -56,7 +56,7 @@ def document(found: Tables) -> dict[str, Any]:
         "classes": list(clips.classes),
         "left_out": len(clips.left_out),
         "folds": [
-            {"name": f.name, "train": f.train_clips, "validation": f.validation_clips, "test": len(f.index), "shared": f.shared_clips}
+            {"name": f.name, "train": f.train_clips, "validation": f.validation_clips, "test": len(set(f.clip_ids)), "shared": f.shared_clips}
             for f in clips.folds
         ],
     }
