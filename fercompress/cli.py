@@ -19,6 +19,7 @@ from rich.table import Table
 from fercompress import __version__
 from fercompress.boardcli import board
 from fercompress.bundlecli import bundle
+from fercompress.datacli import get
 from fercompress.errors import FercompressError, InputError
 from fercompress.gatecli import calibrate, compare, gate
 from fercompress.predictcli import predict
@@ -249,6 +250,9 @@ def data() -> None:
 
     NAME is a data set (synthetic, gfe), a shipped study or a study file.
     """
+
+
+data.add_command(get)
 
 
 @data.command("prepare")
