@@ -19,6 +19,7 @@ from rich.table import Table
 from fercompress import __version__
 from fercompress.boardcli import board
 from fercompress.bundlecli import bundle
+from fercompress.datacli import get
 from fercompress.errors import DataError, FercompressError, InputError
 from fercompress.gatecli import calibrate, compare, gate
 from fercompress.plancli import plan
@@ -282,6 +283,9 @@ def data() -> None:
 
     NAME is a data set (synthetic, gfe, ckplus, mmi, afew, folder), a shipped study or a study file.
     """
+
+
+data.add_command(get)
 
 
 @data.command("prepare")

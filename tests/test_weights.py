@@ -1,11 +1,14 @@
 """Pretrained weights: what fits is loaded to the last digit, what does not is told in a way that a person can act on."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fercompress import config, studyfile
@@ -164,3 +167,36 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_a_part_without_a_file_is_refused() -> None:
     with pytest.raises(StudyError, match="give weights too"):
         studyfile.load_study("default", ["model.weights_part=extractor"])
+
+
+STUDY = """
+[study]
+name = "first"
+baseline = "dense"
+[data]
+name = "synthetic"
+train_clips = 14
+validation_clips = 14
+test_clips = 14
+frames = 2
+size = 32
+[model]
+hidden = 4
+[train]
+epochs = 1
+[[variant]]
+name = "dense"
+"""
+
+
+def test_one_study_starts_from_the_weights_that_another_prints(tmp_path: Path) -> None:
+    (tmp_path / "first.toml").write_text(STUDY)
+    command = [sys.executable, "-m", "fercompress", "train", "first.toml", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=True)
+    (row,) = json.loads(done.stdout)
+    # Other classes and another hidden size: the extractor alone is taken.
+    model = config.Model(hidden=8, weights=str(tmp_path / row["weights"]), weights_part="extractor")
+    found = zoo.build(model, 1, 32, 2, 5, 0, seed=3)
+    wanted = load_file(tmp_path / row["weights"])
+    for name, tensor in found.extractor.state_dict().items():
+        assert torch.equal(tensor, wanted[f"extractor.{name}"])
