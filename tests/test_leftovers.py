@@ -1,5 +1,6 @@
 """What a host that died left running on its target, over a real sshd: the same block is waited for, another one is ended."""
 
+import itertools
 import json
 import logging
 import signal
@@ -10,8 +11,11 @@ import psutil
 import pytest
 from sshlab import eventually
 
+from fercompress.errors import AgentError, TargetError
 from fercompress.measure import leftovers
 from fercompress.measure.agentjob import Agent
+from fercompress.measure.channel import LocalChannel
+from fercompress.measure.endpoint import Address
 from fercompress.measure.sshchannel import SshChannel
 
 NAME = "ab" * 16
@@ -88,3 +92,25 @@ def test_a_job_whose_supervisor_hangs_is_not_waited_for_beyond_its_deadline(agen
     monkeypatch.setattr(leftovers, "LATE_S", -60.0)  # as if more than a minute had passed
     leftovers.settle(agent, [ASKED])
     assert ended(process)
+
+
+@pytest.mark.parametrize("names", [itertools.repeat(NAME), map("{:032x}".format, itertools.count())], ids=["one that stays", "new ones without end"])
+def test_what_does_not_end_whatever_is_done_ends_the_session_instead(tmp_path, monkeypatch, names):
+    class Haunted(LocalChannel):
+        def running(self):
+            return {next(names): 5.0}
+
+    monkeypatch.setattr(leftovers, "END_S", 0.3)
+    monkeypatch.setattr(leftovers, "POLL_S", 0.001)
+    monkeypatch.setattr(leftovers, "MOST", 20)
+    (tmp_path / "host").mkdir()
+    with Haunted(tmp_path / "target") as channel, pytest.raises(TargetError, match="does not end; start the target anew"):
+        leftovers.settle(Agent(channel, sys.executable, None, tmp_path / "host"), [ASKED])
+
+
+@pytest.mark.parametrize("told", [[], {"../x": 1.0}, {NAME: "long"}, {NAME: float("nan")}, {NAME: 1e300}])
+def test_a_forged_list_of_what_runs_is_the_agents_fault(told, monkeypatch):
+    with SshChannel(Address("nobody.invalid"), "run-1") as channel:
+        monkeypatch.setattr(channel, "_ask", lambda *_: ({"jobs": told}, b""))
+        with pytest.raises(AgentError, match="the target's answer cannot be used"):
+            channel.running()

@@ -239,7 +239,7 @@ def test_a_square_wave_of_two_and_four_watts_has_a_mean_of_three():
             break
     assert answer.reason == ""
     assert checked(answer.power, answer.reason)[0]["power_w"] == pytest.approx(3.0, abs=0.5)
-    assert answer.power["energy_per_clip_j"] == pytest.approx(answer.power["power_w"] * window_s / 6, rel=0.2)
+    assert answer.power["energy_per_clip_j"] == pytest.approx(answer.power["power_w"] * answer.power["seconds"] / 6)
     assert (answer.facts["power_source"], answer.facts["power_side"]) == ("command", "host")
     assert answer.facts["clock_offset_s"] == pytest.approx([500.0, 500.0], abs=answer.power["uncertainty_s"] + 1e-6)
     assert answer.facts["power_trace"]
@@ -276,10 +276,10 @@ def test_a_failed_agent_stays_failed_and_its_meter_is_ended():
     def interrupted() -> Answer:
         raise KeyboardInterrupt
 
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):
         metered(asked(STEADY), interrupted, time.monotonic)
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before  # others' may have ended meanwhile
 
 
 def test_the_board_s_own_meter_needs_nothing_from_here():

@@ -153,7 +153,7 @@ def test_sshd_session_killed_alone(lab, tmp_path):
 
 
 def test_sshd_that_hangs_is_left_for_a_new_connection(lab):
-    with SshChannel(lab.address(), request_s=0.5) as channel:
+    with SshChannel(lab.address(), request_s=1.5) as channel:
         running = Running(channel, python(ONCE))
         assert eventually(lambda: began(lab))
         lab.signal_sessions(signal.SIGSTOP)
@@ -198,8 +198,8 @@ def test_a_link_that_comes_about_while_the_channel_is_closed_is_closed_too(lab, 
 
 
 def test_black_hole_is_noticed_and_outlived(lab, proxy, monkeypatch):
-    monkeypatch.setattr(ssh, "CONNECT_S", 0.5)
-    with SshChannel(lab.address(proxy.port), request_s=0.5) as channel:
+    monkeypatch.setattr(ssh, "CONNECT_S", 1.5)
+    with SshChannel(lab.address(proxy.port), request_s=1.5) as channel:
         running = Running(channel, python(ONCE))
         assert eventually(lambda: began(lab))
         proxy.hole = True

@@ -11,10 +11,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fercompress.errors import AgentError
+from fercompress.errors import AgentError, TargetError
 from fercompress.measure.agentjob import Agent
 
 LATE_S = 30.0  # beyond its deadline, after which a job's supervisor is not believed any more
+END_S = 60.0  # for a job to be gone once it was ended
+LONGEST_S = 86400.0  # a deadline beyond it is not believed
+MOST = 1024  # jobs; more than the target keeps
 POLL_S = 0.5  # as often as a host asks for the job that it waits for
 
 
@@ -22,17 +25,21 @@ def settle(agent: Agent, asked: Sequence[Mapping[str, Any]]) -> None:
     """Return when none of this run's jobs runs on the target.
 
     asked: the jobs of this session's schedule; what runs there for one of them is taken up later by its name
-    raises: TargetError
+    raises: TargetError, also where something stays there whatever is done
     """
     wanted: dict[str, bool] = {}
+    give_up: dict[str, float] = {}
     while running := agent.channel.running():
         for name, left_s in running.items():
             if name not in wanted:
                 wanted[name] = is_asked(agent, name, asked)
+                give_up[name] = time.monotonic() + (min(left_s, LONGEST_S) + LATE_S if wanted[name] else 0.0) + END_S
                 if wanted[name]:
                     logging.getLogger(__name__).warning("a block of this run still runs on the target: it is waited for, %.0f s at most", left_s)
             if not wanted[name] or left_s < -LATE_S:
                 agent.forget(name)
+            if time.monotonic() > give_up[name] or len(wanted) > MOST:
+                raise TargetError("what an earlier run left running on the target does not end; start the target anew, then the same command goes on")
         time.sleep(POLL_S)
 
 

@@ -298,7 +298,9 @@ class SshChannel:
     def running(self) -> dict[str, float]:
         answer, _ = self._ask("running", {})
         jobs = answer.get("jobs")
-        if not isinstance(jobs, dict) or not all(JOB.fullmatch(name) and isinstance(left_s, int | float) for name, left_s in jobs.items()):
+        if not isinstance(jobs, dict) or not all(
+            JOB.fullmatch(name) and isinstance(left_s, int | float) and abs(left_s) < 1e9 for name, left_s in jobs.items()
+        ):
             raise AgentError(f"the target's answer cannot be used (jobs = {shown(jobs, 60)}); is the agent there the host's own?")
         return {name: float(left_s) for name, left_s in jobs.items()}
 

@@ -47,6 +47,7 @@ class Porter:
             self.lock.end_porter()
             for name in self.running({}, b"")["jobs"]:
                 self.job(name).forget()
+            time.sleep(0.02)  # the lock is let go when they are gone
 
     def place(self, name):
         """raises: Problem unless the name stays below `files`"""

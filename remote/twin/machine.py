@@ -52,9 +52,8 @@ class Machine:
         return time.monotonic() - began
 
     def _start(self) -> None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                raise TwinError(f"port {self.port} of this machine is taken: give another with --port")
+        if self._taken():
+            raise TwinError(f"port {self.port} of this machine is taken: give another with --port")
         program, environment = self._emulator()
         command = [program, "-M", "virt", "-cpu", "cortex-a72", "-smp", str(self.cores), "-m", str(self.memory_mb), "-accel", "tcg,thread=multi"]
         command += ["-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{self.console}"]
@@ -79,6 +78,11 @@ class Machine:
         libraries = [str(path) for path in (tree / "usr/lib").glob("*-linux-gnu*")] + [str(path) for path in (tree / "lib").glob("*-linux-gnu*")]
         return str(tree / "usr/bin" / QEMU), {**os.environ, "LD_LIBRARY_PATH": ":".join(libraries)}
 
+    def _taken(self) -> bool:
+        """Whether anything listens on the port."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
     def answers(self) -> bool:
         """Whether an sshd greets: the emulator itself accepts connections long before the guest listens."""
         try:
@@ -102,7 +106,9 @@ class Machine:
         pid = self.pid()
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
-            while self.pid() is not None:
+            # A process that ends loses its command line before its sockets: who boots at once would find the port taken.
+            end = time.monotonic() + 30
+            while (self.pid() is not None or self._taken()) and time.monotonic() < end:
                 time.sleep(0.05)
 
     def reset(self) -> None:

@@ -1,6 +1,5 @@
 """Meters on made-up sysfs trees and as real child processes; windows and joules whose answers are known."""
 
-import math
 import os
 import subprocess
 import sys
@@ -441,7 +440,7 @@ class PassTest(Sysfs):
         self.assertEqual(stamps, sorted(stamps))
         self.assertGreater(facts["power_clips"], 0)
         self.assertEqual(facts["power_frames"], fixtures.FRAMES)
-        self.assertTrue(math.isclose(stamps[3] - stamps[2], 0.4, abs_tol=0.3))
+        self.assertGreaterEqual(stamps[3] - stamps[2], 0.35)  # at least the load that was asked for
 
 
 if __name__ == "__main__":
