@@ -244,7 +244,7 @@ def test_files_that_are_neither_are_told_by_name(name: str):
     assert not media.is_video(Path(name))
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.sampled_from([b"", b"RIFF", b"\x1a\x45\xdf\xa3", b"\0\0\0\x18ftyp", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"]), st.binary(max_size=80))
 def test_whatever_a_file_holds_it_is_refused_in_one_line_or_read(tmp_path: Path, magic: bytes, rest: bytes):
     for name in ("a.png", "a.avi"):
