@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fercompress.data import media, mmi, oao
 from fercompress.data.listing import Listing, Moments
-from fercompress.dataconfig import MmiData
+from fercompress.dataconfig import Faces, MmiData
 from fercompress.errors import DataError
 
 
@@ -94,6 +94,11 @@ def test_the_half_with_the_front_is_seen_wherever_it_is(own: facetrees.Tree):
         listing = mmi.find(data(), own.root)
         assert listing.clips[0].media.side == half
         assert [row.reason for row in listing.remarks] == told
+
+
+def test_a_detector_that_is_not_there_is_refused_once(own: facetrees.Tree):
+    with pytest.raises(DataError, match=r"nowhere\.onnx"):
+        mmi.find(data(faces=Faces(detector="nowhere.onnx")), own.root)
 
 
 def test_a_video_that_cannot_be_read_is_left_to_the_decoding(own: facetrees.Tree):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 from xml.etree.ElementTree import Element
 
-from fercompress.data import copies, media, oao, table, tree, xmlfile
+from fercompress.data import copies, detectors, media, oao, table, tree, xmlfile
 from fercompress.data import view as view_of
 from fercompress.data.listing import FoundClip, Listing, Media
 from fercompress.dataconfig import MmiData
@@ -53,6 +53,8 @@ def find(config: MmiData, data_root: Path) -> Listing:
     folders = _sessions(tree.required(data_root, "Sessions"))
     if not folders:
         raise DataError(f"{data_root}: no Sessions/<number>/session.xml here or below; give the folder that holds MMI's Sessions with --data-root")
+    if config.half == "seen":
+        detectors.fingerprint(config.faces.detector)  # refused here, not once in every session
     wanted = table.subjects(data_root / config.subjects) if config.subjects else {}
     sessions: dict[str, _Session] = {}
     left_out = []
