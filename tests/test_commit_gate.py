@@ -99,8 +99,8 @@ def test_agents_are_judged_by_mirrored_rounds(slower, expected):
 def source(tmp_path):
     """This source in a repository of its own, with a commit before the last one."""
     folder = tmp_path / "source"
-    for name in ("fercompress", "remote", "benchmarks", "reports"):
-        left = ("__pycache__", "examples", *(("results",) if name == "benchmarks" else ()))
+    for name in ("fercompress", "remote", "benchmarks", "reports/fercompress_templates"):
+        left = ("__pycache__", *(("results",) if name == "benchmarks" else ()))
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(*left))
     made = Repository(folder)
     made.commit("as it is")
