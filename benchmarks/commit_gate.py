@@ -247,7 +247,7 @@ def _job(bundle: Path, out: Path) -> dict[str, object]:
         "job": "latency", "nonce": "", "engine": "onnxruntime", "threads": 1, "affinity": None, "deadline_s": AGENT_S,
         "bundle": str(bundle), "bundle_sha256": hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest(),
         "clips": str(clips), "clips_sha256": hashlib.sha256(clips.read_bytes()).hexdigest(), "rows": list(range(8)),
-        "warmup_clips": 4, "warmup_cap_s": 1.0, "block_clips": 8, "block_s": 0.2, "stream_clips": 0,
+        "warmup_clips": 4, "warmup_cap_s": 0.3, "block_clips": 8, "block_s": 0.2, "stream_clips": 0,
     }  # fmt: skip
 
 

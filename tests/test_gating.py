@@ -117,7 +117,10 @@ def test_two_variants_of_one_run_are_judged_by_its_own_rounds(place):
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert "measured beside mine:dense in one run already; its 6 rounds are judged" in told["notes"][0]
-    assert [each["metric"] for each in told["judgements"][0]["findings"]][:2] == ["accuracy", "worst_class_recall"]
+    findings = {each["metric"]: each for each in told["judgements"][0]["findings"]}
+    assert list(findings)[:2] == ["accuracy", "worst_class_recall"]
+    assert [doubt[:9] for doubt in findings["accuracy"]["doubts"]] == ["fewer tha", "simulated"], "few people, and none of them real"
+    assert "doubts" in findings["latency_clip_p50_ns"]
     assert not (place.folder / "reports" / "compare" / "tt").exists(), "nothing was measured"
 
 
@@ -138,6 +141,14 @@ def test_sides_and_limits_that_cannot_be_meant_are_refused(place, arguments, sai
     done = place("gate", *arguments, "--out", "refused")
     assert done.returncode == 2, done.stdout + done.stderr
     assert said in done.stderr.replace("\n", " ")
+
+
+def test_compare_calls_its_sides_by_their_places(place):
+    for sides, said in ((("nowhere", "copy"), "A nowhere: neither"), (("copy", "mine:tt2"), "B mine:tt2: mine has no variant")):
+        done = place("compare", *sides)
+        assert done.returncode == 2
+        assert said in done.stderr.replace("\n", " ")
+        assert "--candidate" not in done.stderr
 
 
 def test_five_baselines_that_say_nothing_fail_in_five_ways(place):

@@ -172,6 +172,14 @@ def test_accuracy_averages_the_seeds(store):
     assert row["accuracy_drop"] == pytest.approx(100 * 6 / 72)
 
 
+def test_macro_f1_and_the_calibration_error_are_the_answers_own(store):
+    tt = written(store)["tt"]
+    # One clip of each class, of 8 and of 16, is answered with the other one: 7 of 8 and 15 of 16 are found, and as many answers are right.
+    assert tt["macro_f1"] == pytest.approx((7 / 8 + 15 / 16) / 2)
+    # Every answer is as sure, e / (1 + e), and 22 of 24 are right.
+    assert tt["calibration_error"] == pytest.approx(22 / 24 - math.e / (1 + math.e))
+
+
 def test_a_drop_is_in_points_and_its_limit_lies_above_it(store):
     rows = written(store)
     assert rows["tt"]["accuracy_drop"] == pytest.approx(100 * 2 / 24)
@@ -219,6 +227,9 @@ def test_latencies_are_medians_of_block_medians_in_nanoseconds(store):
     assert tt["latency_predictor_p50_ns"] == 20_000
     assert tt["latency_extractor_p50_ns"] == 61_000
     assert tt["latency_clip_p90_ns"] == 82_000
+    # Of 12 blocks, whose clips all take 80, 81 or 82 us, 4 are of each: the 95 % of any draw of blocks without one of 82 us (0.8 %) is lower.
+    assert (tt["latency_clip_p95_ns"], tt["latency_clip_p95_ns_ci95"][1]) == (82_000, 82_000)
+    assert tt["latency_clip_p95_ns_ci95"][0] in (81_000, 82_000)
     assert (tt["blocks"], tt["rounds"], tt["timed_clips"]) == (12, 6, 192)
     assert tt["doubts"] == [str(Doubt.ONE_SEED)]
 
@@ -290,6 +301,7 @@ def test_a_percentile_is_not_claimed_below_its_floor(store):
     assert rows["tt"]["latency_clip_p50_ns"] == 100_000
     assert rows["tt"]["latency_clip_p90_ns"] is None
     assert rows["tt"]["reasons"]["latency_clip_p90_ns"] == "62 timed clips: a p90 needs at least 64"
+    assert rows["tt"]["reasons"]["latency_clip_p95_ns"] == "62 timed clips: a p95 needs at least 130"
     assert Doubt.FEW_SAMPLES in rows["tt"]["doubts"]
     assert rows["dense"]["reasons"]["latency_clip_p50_ns"] == "10 timed clips: a p50 needs at least 11"
 

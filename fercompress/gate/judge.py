@@ -82,7 +82,8 @@ def _finding(compared: Compared, verdict: stats.Verdict | None, effect: float) -
         need = f"about {verdict.more_samples} more {verdict.unit}"
         need += f", {math.ceil(verdict.more_minutes)} min" if verdict.more_minutes else ""
     counted = f"{verdict.samples} {verdict.unit}, " if verdict.samples and verdict.unit != "exact" else ""
-    reason = compared.reason or f"{counted}{verdict.reason}{compared.beside and f'; {compared.beside}'}"
+    said = verdict.reason.replace(f"; about {verdict.more_samples} more {verdict.unit} would decide", "")  # `need` tells it, with the minutes
+    reason = compared.reason or f"{counted}{said}{compared.beside and f'; {compared.beside}'}"
     return Finding(
         metric,
         str(verdict.outcome),

@@ -17,17 +17,20 @@ from typing import Any
 from fercompress.records import Doubt
 from fercompress.results import columns, journal, training
 from fercompress.results.accuracy import accuracy
+from fercompress.results.classes import classes
 from fercompress.results.latency import latency
 from fercompress.results.row import Row
 from fercompress.results.store import Store
 from fercompress.results.tables import Tables, read_tables
+from fercompress.results.tails import tails
 
 # History:
 #   1  one row per variant and target
 #   2  `way` is a short name, its sentence is `way_text`; rank and bits, dense counts, epochs and durations of the training
 #   3  idle and net power, joules per inference and per clip, what the meter reads
 #   4  the engine of each row, time and memory that an NPU tells of itself; accuracy by fold, its mean and spread; unweighted recall; the best epoch
-#      beside the last; the protocol, and whose faces it shows twice
+#      beside the last; the protocol, and whose faces it shows twice; macro-F1 and calibration error; the 95th
+#      percentile of a clip's latency with its interval
 SCHEMA = 4
 
 
@@ -80,7 +83,9 @@ def rows(found: Tables) -> list[dict[str, Any]]:
 
 def _row(found: Tables, variant: str, target: str, order: list[str]) -> dict[str, Any]:
     row = Row(found, variant, target)
-    for fill in (columns.engine, columns.size, accuracy, latency, columns.memory, columns.npu, columns.power, training.recipe, training.training):
+    for fill in (
+        columns.engine, columns.size, accuracy, classes, latency, tails, columns.memory, columns.npu, columns.power, training.recipe, training.training,
+    ):  # fmt: skip
         fill(row)
     if found.facts.get(target, {}).get("simulated"):
         row.doubts.add(Doubt.SIMULATED_TARGET)

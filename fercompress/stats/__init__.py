@@ -20,7 +20,7 @@ What is imported below is what other parts of fercompress use.
 """
 
 from fercompress.stats.accuracy import accuracy_change, accuracy_interval, change_interval, drop_limit, mcnemar, seed_mean, wilson_interval
-from fercompress.stats.bootstrap import ResampledChange, bca_interval
+from fercompress.stats.bootstrap import MIN_UNITS, ResampledChange
 from fercompress.stats.centre import Floats, Interval, TrimmedMean, hodges_lehmann, median_of_medians, signed_rank_interval, trimmed_mean
 from fercompress.stats.classes import (
     class_change,
@@ -54,6 +54,7 @@ __all__ = [
     "ALPHA",
     "FEWEST_ROUNDS",
     "FLOORS",
+    "MIN_UNITS",
     "Claims",
     "Comparison",
     "Direction",
@@ -73,7 +74,6 @@ __all__ = [
     "Verdict",
     "accuracy_change",
     "accuracy_interval",
-    "bca_interval",
     "block_doubts",
     "change_interval",
     "claimable",

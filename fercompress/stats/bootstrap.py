@@ -6,7 +6,7 @@ Persons (sentences where there is one person), seeds and blocks are drawn, never
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,26 +138,13 @@ class ResampledChange(Resampled):
         return max(self.centre - half, -1.0), min(self.centre + half, 1.0)
 
 
-def bca_interval(
-    units: Sequence[Floats], statistic: Callable[[Floats], float], confidence: float = 0.95, *, resamples: int = 2000, seed: int = 0
-) -> Interval | None:
-    """Bias-corrected and accelerated interval of a statistic of pooled samples (Efron 1987); None below 6 units.
+def bca_limits(estimate: float, draws: Floats, without: Floats, confidence: float) -> Interval:
+    """Bias-corrected and accelerated interval of a statistic (Efron 1987).
 
-    units: the samples of each block, drawn whole; statistic: of float (N,), the samples of the drawn blocks one after the other
-    raises: ValueError if a unit is empty
+    estimate: of all units; draws: float (R,), of each resample; without: float (units,), of all units but one
     """
-    if any(not len(unit) for unit in units):
-        raise ValueError("every block needs at least one sample")
-    n = len(units)
-    if n < MIN_UNITS:
-        return None
-    arrays = [np.asarray(unit, np.float64) for unit in units]
-    estimate = statistic(np.concatenate(arrays))
-    random = np.random.default_rng(seed)
-    draws = np.array([statistic(np.concatenate([arrays[i] for i in row])) for row in random.integers(0, n, (resamples, n))])
-    without = np.array([statistic(np.concatenate(arrays[:i] + arrays[i + 1 :])) for i in range(n)])
     # Ties count half: quantiles of few distinct values often equal the estimate.
-    below = (np.count_nonzero(draws < estimate) + np.count_nonzero(draws == estimate) / 2) / resamples
+    below = (np.count_nonzero(draws < estimate) + np.count_nonzero(draws == estimate) / 2) / len(draws)
     if not 0 < below < 1:  # all draws to one side: nothing to correct with
         low, high = np.quantile(draws, ((1 - confidence) / 2, (1 + confidence) / 2))
         return float(low), float(high)

@@ -6,6 +6,7 @@
 #   TARGET     where to measure                                    (localhost)
 #   TIER       smoke, quick, full or soak                          (quick)
 #   DATA       the clips to ask about, for bare bundles            (those of the run)
+#   INPUTS     the same of imported bundles: an .npz with frames and perhaps labels, or "synthetic"
 #   LIMITS     what must hold in any case, "latency_clip_p90_ns=25ms memory_peak_bytes=57MiB"
 #   ENFORCE    1: fail; 0: say what would have failed, and whether the noise allows to enforce it   (0)
 #   OUT        where gate.md, gate.xml (JUnit) and gate.json go    (reports/gate)
@@ -16,6 +17,7 @@ OUT=${OUT:-reports/gate}
 set -- --candidate "$CANDIDATE" --baseline "$BASELINE" --out "$OUT" --target "${TARGET:-localhost}" --tier "${TIER:-quick}" \
     --markdown "$OUT/gate.md" --junit "$OUT/gate.xml" --on-inconclusive warn
 [ -z "${DATA:-}" ] || set -- "$@" --data "$DATA"
+[ -z "${INPUTS:-}" ] || set -- "$@" --inputs "$INPUTS"
 for limit in ${LIMITS:-}; do
     set -- "$@" --limit "$limit"
 done
