@@ -196,7 +196,7 @@ def _finder(config: Video, by: Way, clip: FoundClip) -> Callable[[int, UInt8], P
     seen: list[Box] = []
 
     def by_detector(_: int, frame: UInt8) -> Placement | None:
-        boxes = detector(frame)
+        boxes = detector(frame, seen[-1] if seen else None)
         if not boxes:
             return None
         box = _same_or_largest(boxes, seen[-1] if seen else None)
