@@ -203,15 +203,15 @@ def _tiles(given: ReportInput, row: Row, baseline: Row) -> tuple[Tile, ...]:
         if value is None:
             tiles.append(Tile(label, "n/a", reason(row, key), missing=True))
             continue
-        text, base_text = (marked(row, show(each)) if key == "accuracy" else show(each) for each in (value, base or 0))
-        finer = [] if own or base is None else [f"baseline {base_text}"]
+        # Where folds leak, the label above the value says so already.
+        finer = [] if own or base is None else [f"baseline {marked(row, show(base)) if key == 'accuracy' else show(base)}"]
         if key == "accuracy":
             finer.insert(0, f"{_interval(row).strip()} n = {count_text(row['n_clips'])}".strip())
         if key == "stored_bytes" and row.get("ratio_model_bytes") is not None and not own:
             finer.insert(0, f"{ratio_text(row['ratio_model_bytes'])} smaller")
         if key == "latency_clip_p50_ns" and not own and (words := speed_words(row, "clip")):
             finer.insert(0, words)
-        tiles.append(Tile(label, text, "; ".join(finer)))
+        tiles.append(Tile(label, show(value), "; ".join(finer)))
     return tuple(tiles)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from fercompress.errors import ResultsError
 from fercompress.records import Block, BlockKey, Bundle, Clips, Fold, History, LeftOut, Pass, Size, Status
 from fercompress.results import journal, rows
-from fercompress.results.facts import ClipFacts, Entry, FoldFacts, StoredBundle, Training
+from fercompress.results.facts import ClipFacts, Entry, FoldFacts, StoredBundle, Training, face_rates, shared_clips
 from fercompress.results.rows import json_text
 
 __all__ = ["FILE", "ClipFacts", "Entry", "FoldFacts", "Store", "StoredBundle", "Training"]
@@ -253,21 +253,6 @@ class Store:
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with journal.named_errors(self.path):
             return self._db.execute(query, values).fetchall()
-
-
-def shared_clips(clips: Clips, fold: Fold) -> int | None:
-    """How many test clips show a subject that is in another part too; None where a subject is not known, or nothing was trained."""
-    others = {clips.subjects[row] for row in (*fold.train, *fold.validation)}
-    tested = {clips.clip_ids[row]: clips.subjects[row] for row in fold.test}  # windows of one clip count once
-    return None if not others or "" in others or "" in tested.values() else sum(subject in others for subject in tested.values())
-
-
-def face_rates(clips: Clips) -> dict[str, float]:
-    """Clip -> share of its frames that held a face: the mean of its windows."""
-    of_clip: dict[str, list[float]] = {}
-    for clip, rate in zip(clips.clip_ids, clips.face_rates, strict=True):
-        of_clip.setdefault(clip, []).append(rate)
-    return {clip: sum(rates) / len(rates) for clip, rates in of_clip.items()}
 
 
 def _place(values: Sequence[Any]) -> tuple[Any, ...]:
