@@ -20,7 +20,7 @@ from fercompress import __version__
 from fercompress.boardcli import board
 from fercompress.bundlecli import bundle
 from fercompress.datacli import get
-from fercompress.errors import FercompressError, InputError
+from fercompress.errors import DataError, FercompressError, InputError
 from fercompress.gatecli import calibrate, compare, gate
 from fercompress.predictcli import predict
 from fercompress.records import Doubt
@@ -248,7 +248,7 @@ for command in (board, bundle, calibrate, compare, gate, predict, verify):
 def data() -> None:
     """Look at a data set before training on it.
 
-    NAME is a data set (synthetic, gfe), a shipped study or a study file.
+    NAME is a data set (synthetic, gfe, ckplus, mmi, afew, folder), a shipped study or a study file.
     """
 
 
@@ -281,24 +281,34 @@ def data_show(name: str, data_root: Path | None, out: Path) -> None:
     """Draw a contact sheet: clips of every class, frame by frame."""
     from fercompress import study
 
-    with _progress() as tell, tell.stage("read clips"):
-        study.contact_sheet(name, data_root, out)
+    with _progress() as tell, tell.stage("read clips") as bar:
+        study.contact_sheet(name, data_root, out, bar.done)
     click.echo(str(out))
 
 
 def _check_data(name: str, data_root: Path | None, as_json: bool) -> None:
     from fercompress import study
 
-    with _progress() as tell, tell.stage("read clips"):
-        found = study.check_data(name, data_root)
+    with _progress() as tell, tell.stage("read clips") as bar:
+        found = study.check_data(name, data_root, bar.done)
     if as_json:
         _print_json(found)
-        return
+    else:
+        _print_found(found)
+    if found["no_folds"]:
+        raise DataError(found["no_folds"])
+
+
+def _print_found(found: dict[str, Any]) -> None:
     for key in ("name", "clips", "subjects"):
         click.echo(f"{key}: {found[key]}")
     click.echo("classes: " + ", ".join(f"{label} {count}" for label, count in found["classes"].items()))
     for fold in found["folds"]:
         click.echo(f"fold {fold['name']}: {fold['train']} train, {fold['validation']} validation, {fold['test']} test")
+    if rates := found["face_rates"]:
+        click.echo(f"faces: found in {rates['mean']:.1%} of the frames")
+        for row in rates["worst"]:
+            click.echo(f"  {row['clip']}: in {row['face_rate']:.0%}")
     click.echo(f"left out: {len(found['left_out'])}")
     for row in found["left_out"]:
         click.echo(f"  {row['clip']}: {row['reason']}")

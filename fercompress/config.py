@@ -34,13 +34,14 @@ class Model(Section):
 
 
 class Augment(Section):
-    """One random affine map per clip (the same for all its frames) and one change of its pace, never on validation or test."""
+    """One random affine map per clip (the same for all its frames), one change of its pace and one of its light, never on validation or test."""
 
     shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # share of the picture's side
     scale: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     rotate_deg: Annotated[float, Field(ge=0, le=45)] = 0.0
     flip: bool = False
     pace: Annotated[float, Field(ge=0, le=0.3)] = 0.0  # the middle of a clip comes earlier or later by up to this share of its length; the ends stay
+    brightness: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # grey values grow or shrink by up to this share
 
 
 class Train(Section):

@@ -85,11 +85,19 @@ class CkPlusData(Video):
 
 
 class MmiData(Video):
-    """MMI: `Sessions/<number>/` with session.xml, <sid>.xml and a video or picture."""
+    """MMI: `Sessions/<number>/` with session.xml, <sid>.xml and a video or picture.
+
+    subjects: a CSV file with the columns session,subject, relative to --data-root, in place of what the names of the videos say (S001-002)
+    turn: which videos of the front view alone are turned by 90 degrees clockwise: `coding` (those without onset-apex-offset coding are stored on
+        their side), `never`, `always`
+    half: where a video shows front and profile beside each other, the half that shows the front
+    """
 
     name: Literal["mmi"]
     protocol: SubjectProtocol = "subjects-ascending"
-    subjects: str | None = None  # a CSV file with the columns session,subject, where the XML names no subject
+    subjects: str | None = None
+    turn: Literal["coding", "never", "always"] = "coding"
+    half: Literal["left", "right"] = "right"
     take: Literal["last", "uniform", "apex", "windows"] = "apex"
 
 
@@ -110,4 +118,4 @@ class FolderData(Video):
 
 VideoData = CkPlusData | MmiData | AfewData | FolderData
 
-Data = Annotated[SyntheticData | GfeData, Field(discriminator="name")]
+Data = Annotated[SyntheticData | GfeData | VideoData, Field(discriminator="name")]

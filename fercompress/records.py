@@ -85,12 +85,15 @@ class Fold:
     """One way to cut clips into three parts that share no clip: int64 index arrays into a `Clips`.
 
     The test part chooses nothing: early stopping and every selection use `validation`. Where nothing is trained, there are test clips alone.
+    subjects: of every clip of the `Clips`, where the fold promises that no subject is on both sides of the test: a fold that breaks it cannot be
+        made; empty where it promises nothing
     """
 
     name: str
     train: Int64
     validation: Int64
     test: Int64
+    subjects: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         parts = [set(map(int, part)) for part in (self.train, self.validation, self.test)]
@@ -98,6 +101,12 @@ class Fold:
             raise ValueError(f"fold {self.name!r} has an empty part")
         if sum(map(len, parts)) != len(set.union(*parts)):
             raise ValueError(f"fold {self.name!r} has a clip in two parts")
+        if self.subjects:
+            tested, others = ({self.subjects[row] for row in rows} for rows in (parts[2], parts[0] | parts[1]))
+            if "" in tested | others:
+                raise ValueError(f"fold {self.name!r} keeps subjects apart, and does not know a clip's subject")
+            if shared := sorted(tested & others):
+                raise ValueError(f"fold {self.name!r} has subject {shared[0]!r} on both sides of the test")
 
 
 @dataclass(frozen=True)

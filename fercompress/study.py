@@ -11,8 +11,9 @@ from typing import Any
 
 from fercompress import config, studyfile
 from fercompress.data import sheet, source
+from fercompress.data.cache import Progress
 from fercompress.dataconfig import Data
-from fercompress.errors import InputError, ResultsError
+from fercompress.errors import DataError, InputError, ResultsError
 from fercompress.export import part
 from fercompress.making import Maker, check, step_s
 from fercompress.measure import board, power, session
@@ -136,9 +137,8 @@ def plan(request: Request) -> list[dict[str, Any]]:
     board.common_engine(targets, part.MAKEABLE, study.measure.engine)
     source.fingerprint(study.data, request.data_root)
     check(study)
-    folds = 1 if study.data.name == "synthetic" or study.data.protocol == "across-persons" else study.data.folds
+    clips, folds = _clips_and_folds(study.data, request.data_root)
     trainings = len(study.seeds) * folds
-    clips = study.data.train_clips if study.data.name == "synthetic" else source.check(study.data, request.data_root, source.user_cache())["clips"]
     teacher_s, predictor_s = step_s(study)
     # Variants that differ in rounding alone share a training.
     changed = [variant for variant in study.variants if any(not isinstance(step, config.Quantize | config.LowRank) for step in variant.recipe)]
@@ -176,14 +176,24 @@ def plan(request: Request) -> list[dict[str, Any]]:
     return [{"stage": stage, "what": what, "times": times, "about_seconds": round(seconds)} for stage, what, times, seconds in rows]
 
 
-def check_data(name: str, data_root: Path | None) -> dict[str, Any]:
+def _clips_and_folds(data: Data, data_root: Path | None) -> tuple[int, int]:
+    """How many clips are trained on, at most, and how many folds there are; drawn ones are counted without drawing them."""
+    if data.name == "synthetic":
+        return data.train_clips, 1
+    found = source.check(data, data_root, source.user_cache())
+    if found["no_folds"]:
+        raise DataError(found["no_folds"])
+    return found["clips"], len(found["folds"])
+
+
+def check_data(name: str, data_root: Path | None, progress: Progress) -> dict[str, Any]:
     """name: a data set, a shipped study or a study file. raises: DataError, StudyError"""
-    return source.check(_data_config(name), data_root, source.user_cache())
+    return source.check(_data_config(name), data_root, source.user_cache(), progress)
 
 
-def contact_sheet(name: str, data_root: Path | None, out: Path) -> None:
+def contact_sheet(name: str, data_root: Path | None, out: Path, progress: Progress) -> None:
     """Write a PNG that shows clips of every class. raises: DataError, StudyError, InputError"""
-    clips = source.load(_data_config(name), data_root, source.user_cache())
+    clips = source.load(_data_config(name), data_root, source.user_cache(), progress)
     try:
         sheet.sheet(clips, out)
     except OSError as error:
@@ -210,8 +220,8 @@ def _prepared(request: Request, tell: Reporter) -> Iterator[Prepared]:
         if workspace.results.exists():
             Store.open(workspace.results).close()  # a damaged file is told before the long work, not after it
             seal.require_intact(request.out)
-        with tell.stage(f"clips: {study.data.name}"):
-            clips = source.load(study.data, request.data_root, workspace.root / "work")
+        with tell.stage(f"clips: {study.data.name}") as bar:
+            clips = source.load(study.data, request.data_root, workspace.root / "work", bar.done)
         for target in targets:
             if passed_over := target.passed_over(engine) if study.measure.engine is None else ():
                 tell.note(f"{target.name}: measured with {engine}; no bundle can be made for {', '.join(passed_over)} yet")
@@ -311,4 +321,5 @@ def report_input(found: Tables, summary: dict[str, Any]) -> ReportInput:
         left_out=[asdict(row) for row in found.clips.left_out] if found.clips else [],
         simulated_targets=[target for target, facts in found.facts.items() if facts.get("simulated")],
         epochs=found.epochs,
+        face_rates=found.clips.face_rates if found.clips else None,
     )

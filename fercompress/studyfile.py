@@ -28,7 +28,7 @@ from fercompress.config import (
     Variant,
     bytes_of,
 )
-from fercompress.dataconfig import GfeData, SyntheticData
+from fercompress.dataconfig import AfewData, CkPlusData, Faces, FolderData, GfeData, MmiData, SyntheticData
 from fercompress.errors import StudyError
 from fercompress.section import Section, did_you_mean
 
@@ -147,9 +147,11 @@ def _substitute(node: Any, values: dict[str, Any], source: str) -> Any:
 
 
 _SECTIONS: dict[str, type[Section]] = {
-    "data.synthetic": SyntheticData, "data.gfe": GfeData, "model": Model, "train": Train, "train.augment": Augment, "fine_tune": FineTune,
-    "measure": Measure, "variants": Variant, "recipe.low-rank": LowRank, "recipe.tensor-train": TensorTrain, "recipe.bottleneck": Bottleneck,
-    "recipe.small-dense": SmallDense, "recipe.quantize": Quantize,
+    "data.synthetic": SyntheticData, "data.gfe": GfeData, "data.ckplus": CkPlusData, "data.mmi": MmiData, "data.afew": AfewData,
+    "data.folder": FolderData, "ckplus.faces": Faces, "mmi.faces": Faces, "afew.faces": Faces, "folder.faces": Faces,
+    "model": Model, "train": Train, "train.augment": Augment, "fine_tune": FineTune, "measure": Measure, "variants": Variant,
+    "recipe.low-rank": LowRank, "recipe.tensor-train": TensorTrain, "recipe.bottleneck": Bottleneck, "recipe.small-dense": SmallDense,
+    "recipe.quantize": Quantize,
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from facetrees import video
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,18 +21,6 @@ from fercompress.errors import DataError
 
 # Top left white, top right mid-grey, bottom left black, bottom right dark: every turn and half can be told.
 CORNERS = np.kron(np.array([[255, 128], [0, 64]], np.uint8), np.ones((32, 48), np.uint8))
-
-
-def video(path: Path, pictures: list[np.ndarray], codec: str = "mjpeg", options: dict[str, str] | None = None) -> Path:
-    """pictures: uint8 (H, W) each, H and W even"""
-    with av.open(str(path), "w", options=options or {}) as out:
-        stream: Any = out.add_stream(codec, rate=25)
-        stream.height, stream.width = pictures[0].shape
-        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        for grey in pictures:
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.repeat(grey[:, :, None], 3, axis=2), "rgb24")))
-        out.mux(stream.encode())
-    return path
 
 
 def steps(frames: int, height: int = 48, width: int = 64) -> list[np.ndarray]:

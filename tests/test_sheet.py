@@ -1,10 +1,12 @@
 """The contact sheet: what it shows and how it refuses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from fercompress.data.sheet import sheet
+from fercompress.data.sheet import _told, sheet
 from fercompress.errors import DataError, InputError
 from fercompress.records import Clips
 
@@ -33,6 +35,12 @@ def test_a_sheet_prefers_another_subject_to_a_second_clip_of_the_same(tmp_path):
 def test_a_long_clip_is_shown_by_twelve_frames_with_its_first_and_last(tmp_path):
     short, long = (imread(sheet(clips_of([0], "u", frames), tmp_path / f"{frames}.png")).shape for frames in (12, 200))
     assert short == long
+
+
+def test_beside_a_cameras_clip_stands_how_often_its_face_was_found():
+    clips = clips_of([0, 1], "uv")
+    assert _told(clips, "a", 0) == "a\nu"
+    assert _told(replace(clips, face_rates=(0.75, 1.0), subjects=("", "v")), "a", 0) == "a\n0, subject unknown\nfaces in 75%"
 
 
 def test_a_sheet_of_no_clips_is_refused(tmp_path):

@@ -274,3 +274,31 @@ def test_a_factory_that_does_not_fit_says_how(tmp_path, monkeypatch, body, words
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=words):
         zoo.build(config.Model(factory=f"factory_{abs(hash(body))}:make"), 1, 32, 2, 2, 0, 0)
+
+
+def test_another_brightness_is_one_factor_per_clip_within_its_share_and_repeats_with_the_seed():
+    frames = np.full((64, 3, 4, 4), 100, np.uint8)
+
+    def lit(seed):
+        brightness = config.Augment(brightness=0.2)
+        return augment.augmented(frames, Preprocess(0.0, 1 / 255), brightness, torch.Generator().manual_seed(seed)).numpy().round()
+
+    levels = lit(0).reshape(64, -1)
+    assert (levels == levels[:, :1]).all(), "the light of a clip does not flicker"
+    assert (levels.min(), levels.max()) == (pytest.approx(80, abs=2), pytest.approx(120, abs=2))
+    assert levels.min() >= 80
+    assert levels.max() <= 120
+    np.testing.assert_array_equal(lit(0), lit(0))
+    assert (lit(1) != lit(0)).any()
+
+
+def test_validation_and_test_clips_are_never_augmented(clips, tmp_path):
+    net, preprocess = network(), Preprocess(0.2, 0.2)
+    every = config.Augment(shift=0.2, scale=0.2, rotate_deg=20, flip=True, pace=0.2, brightness=0.3)
+    plain = inference.cache_features(net.extractor, clips, FOLD, preprocess, config.Augment(), 2, 0, tmp_path / "plain")
+    moved = inference.cache_features(net.extractor, clips, FOLD, preprocess, every, 2, 0, tmp_path / "moved")
+    np.testing.assert_array_equal(moved.validation, plain.validation)
+    tested = inference.cache_test_features(net.extractor, clips, FOLD.validation, preprocess, tmp_path / "test")
+    np.testing.assert_array_equal(tested, plain.validation)
+    np.testing.assert_array_equal(moved.train[: len(FOLD.train)], plain.train[: len(FOLD.train)])  # the first copy is the plain clip
+    assert (np.asarray(moved.train[len(FOLD.train) :]) != np.asarray(plain.train[len(FOLD.train) :])).any()

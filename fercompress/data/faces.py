@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -130,8 +130,22 @@ def warped(picture: UInt8, placed: Placement, size: int) -> UInt8:
     matrix[:, :2] /= fine
     matrix[:, 2] += placed[:, :2] @ np.full(2, (1 / fine - 1) / 2)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    sampled = cv2.warpAffine(picture, matrix, (size * fine, size * fine), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    sampled = cv2.warpAffine(picture, matrix, (size * fine, size * fine), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    _blacken(sampled, matrix, picture.shape)
     return np.asarray(sampled if fine == 1 else cv2.resize(sampled, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _blacken(sampled: Any, matrix: Placement, shape: tuple[int, ...]) -> None:
+    """What lies past the picture; OpenCV's own black border would darken its outermost pixels too."""
+    height, width = shape[:2]
+    last = len(sampled) - 1
+    corners = matrix @ np.array([[0, last, 0, last], [0, 0, last, last], [1, 1, 1, 1]])
+    edge = 1e-6 - 0.5
+    if corners.min() >= -0.5 - 1e-6 and corners[0].max() <= width + edge and corners[1].max() <= height + edge:
+        return
+    along = np.arange(len(sampled))
+    x, y = (row[0] * along[None] + row[1] * along[:, None] + row[2] for row in matrix)
+    sampled[(x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)] = 0
 
 
 def of_box(box: Box, shape: tuple[int, ...], size: int, margin: float) -> Placement:

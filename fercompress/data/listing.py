@@ -71,7 +71,8 @@ class FoundClip:
 class Listing:
     """All that a reader found.
 
-    published: what the data set's own description counts, by the same names as `found`, to be read side by side; empty where none is known
+    found: what is on disk, used or left out; published: what the data set's own description counts, by the same names; empty where none is known
+    remarks: clips that are used, though something about them is not as it should be
     """
 
     name: str
@@ -81,6 +82,7 @@ class Listing:
     left_out: tuple[LeftOut, ...]
     found: Mapping[str, int]
     published: Mapping[str, int]
+    remarks: tuple[LeftOut, ...] = ()
 
     def __post_init__(self) -> None:
         if strange := sorted({clip.label for clip in self.clips} - set(self.classes)):

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fercompress.data import folds, gfe, synthetic
-from fercompress.dataconfig import Data, GfeData, SyntheticData
+from fercompress.data import cache, camera, ckplus, folds, gfe, synthetic
+from fercompress.data.cache import Progress
+from fercompress.data.listing import Listing
+from fercompress.dataconfig import AfewData, CkPlusData, Data, FolderData, GfeData, MmiData, SyntheticData, VideoData
 from fercompress.errors import DataError
-from fercompress.records import Clips, Fold, LeftOut
+from fercompress.records import Clips, Fold, digest
+
+SectionType = type[SyntheticData] | type[GfeData] | type[CkPlusData] | type[MmiData] | type[AfewData] | type[FolderData]
+
+WORST = 10  # clips whose faces were found least often that are named
+
+
+@dataclass(frozen=True)
+class Making:
+    """What clips are made of, before they are: fingerprint: sha256 (hex) of all of that; into: writes them into a folder that the caller holds."""
+
+    fingerprint: str
+    into: Callable[[Path, Progress], None]
+    listing: Listing | None = None
 
 
 @dataclass(frozen=True)
 class Source:
-    """config: its section of a study; fingerprint: sha256 (hex) of all that the clips are made from, without making them."""
+    """config: its section of a study; making: from the section and --data-root, without making clips; folds: as its protocol says
 
-    config: type[SyntheticData] | type[GfeData]
-    fingerprint: Callable[[Any, Path | None], str]
-    load: Callable[[Any, Path | None], Clips]
+    shared: kept in the user's cache for all runs, since decoding takes long
+    """
+
+    config: SectionType
+    making: Callable[[Any, Path | None], Making]
     folds: Callable[[Any, Clips], list[Fold]]
+    shared: bool = False
 
 
 def _gfe_folds(config: GfeData, clips: Clips) -> list[Fold]:
@@ -33,56 +50,69 @@ def _gfe_folds(config: GfeData, clips: Clips) -> list[Fold]:
     return {"contiguous": folds.contiguous, "modulo": folds.modulo}[config.protocol](clips, config.folds)
 
 
-def _root(config: GfeData, data_root: Path | None) -> Path:
+def _root(config: Data, data_root: Path | None) -> Path:
     if data_root is None:
         raise DataError(f"the data set {config.name!r} is on your disk: give its folder with --data-root DIR")
     return data_root
 
 
+def _synthetic(config: SyntheticData, _: Path | None) -> Making:
+    return Making(synthetic.fingerprint(config), lambda folder, _: cache.save(synthetic.load(config), folder))
+
+
+def _gfe(config: GfeData, data_root: Path | None) -> Making:
+    root = _root(config, data_root)
+    return Making(gfe.fingerprint(config, root), lambda folder, _: cache.save(gfe.load(config, root), folder))
+
+
+def _camera(config: SectionType, find: Callable[[Any, Path], Listing]) -> Source:
+    def making(wish: VideoData, data_root: Path | None) -> Making:
+        listing = find(wish, _root(wish, data_root))
+        manifest = camera.manifest(wish, listing)
+
+        def into(folder: Path, progress: Progress) -> None:
+            cache.save_json(manifest, folder / "manifest.json")
+            camera.build(wish, listing, folder, progress)
+
+        return Making(digest("camera", manifest), into, listing)
+
+    return Source(config, making, folds.of_video, shared=True)
+
+
 SOURCES: dict[str, Source] = {
-    "synthetic": Source(
-        config=SyntheticData,
-        fingerprint=lambda config, _: synthetic.fingerprint(config),
-        load=lambda config, _: synthetic.load(config),
-        folds=lambda config, clips: [synthetic.fold(config, clips)],
-    ),
-    "gfe": Source(
-        config=GfeData,
-        fingerprint=lambda config, root: gfe.fingerprint(config, _root(config, root)),
-        load=lambda config, root: gfe.load(config, _root(config, root)),
-        folds=_gfe_folds,
-    ),
+    "synthetic": Source(SyntheticData, _synthetic, lambda config, clips: [synthetic.fold(config, clips)]),
+    "gfe": Source(GfeData, _gfe, _gfe_folds),
+    "ckplus": _camera(CkPlusData, ckplus.find),
 }
 
 
 def fingerprint(config: Data, data_root: Path | None) -> str:
     """sha256 (hex) of all that the clips are made from, without making them. raises: DataError"""
-    return SOURCES[config.name].fingerprint(config, data_root)
+    return SOURCES[config.name].making(config, data_root).fingerprint
 
 
-def load(config: Data, data_root: Path | None, cache: Path) -> Clips:
-    """The clips, memory-mapped from `cache`; made if they are not there yet. raises: DataError"""
+def load(config: Data, data_root: Path | None, cache_: Path, progress: Progress = cache.silent) -> Clips:
+    """The clips, memory-mapped from `cache_` (those of a camera from the user's cache); made if they are not there yet.
+
+    raises: DataError, DiskFullError, TargetError
+    """
     source = SOURCES[config.name]
-    folder = cache / f"clips-{fingerprint(config, data_root)[:16]}"
-    if not (folder / "clips.json").exists():
-        _save(source.load(config, data_root), folder)
-    table: dict[str, Any] = json.loads((folder / "clips.json").read_text())
-    table["left_out"] = [LeftOut(**row) for row in table["left_out"]]
-    texts: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
-    return Clips(frames=np.load(folder / "frames.npy", mmap_mode="r"), labels=np.load(folder / "labels.npy"), **texts)
+    return _made(source, source.making(config, data_root), cache_, progress)
 
 
-def _save(clips: Clips, folder: Path) -> None:
-    """clips.json is written last: where it is, all is there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, array in (("frames", clips.frames), ("labels", clips.labels)):
-        np.save(folder / f"{name}.unfinished.npy", array)
-        os.replace(folder / f"{name}.unfinished.npy", folder / f"{name}.npy")
-    table = asdict(replace(clips, frames=np.empty((len(clips), 0, 0, 0), np.uint8)))
-    del table["frames"], table["labels"]
-    unfinished = folder / "clips.unfinished"
-    unfinished.write_text(json.dumps(table))
-    os.replace(unfinished, folder / "clips.json")
+def _made(source: Source, making: Making, cache_: Path, progress: Progress) -> Clips:
+    folder = (user_cache() if source.shared else cache_) / f"clips-{making.fingerprint[:16]}"
+    clips = cache.found(folder)
+    if clips is not None:
+        return clips
+    with cache.held(folder, lambda: progress(0, 1, "another process makes these clips: waiting for it")):
+        clips = cache.found(folder)
+        if clips is None:
+            making.into(folder, progress)
+            clips = cache.found(folder)
+    if clips is None:
+        raise DataError(f"{folder}: what was just written there cannot be read back; delete the folder and run again")
+    return clips
 
 
 def user_cache() -> Path:
@@ -90,20 +120,45 @@ def user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fercompress"
 
 
-def check(config: Data, data_root: Path | None, cache: Path) -> dict[str, Any]:
-    """What a reader found: clips, subjects, classes with their counts, folds, and every clip left out with its reason."""
-    clips = load(config, data_root, cache)
+def check(config: Data, data_root: Path | None, cache_: Path, progress: Progress = cache.silent) -> dict[str, Any]:
+    """What a reader found: clips, subjects, classes with their counts, folds, every clip left out with its reason, how often faces were found.
+
+    no_folds: why no fold can be cut, "" where they can
+    found, published: counts of what is on disk beside those of the data set's own description; face_rates: None where nothing looked for faces
+    """
+    source = SOURCES[config.name]
+    making = source.making(config, data_root)
+    clips = _made(source, making, cache_, progress)
     counts = np.bincount(clips.labels, minlength=len(clips.classes))
+    listing = making.listing
+    cut, refused = _folds(source, config, clips)
     return {
         "name": clips.name,
-        "clips": len(clips),
-        "subjects": len(set(clips.subjects)),
+        "clips": len(set(clips.clip_ids)),
+        "subjects": len(set(clips.subjects) - {""}),
         "classes": {name: int(count) for name, count in zip(clips.classes, counts, strict=True)},
+        "found": dict(listing.found) if listing else {},
+        "published": dict(listing.published) if listing else {},
+        "face_rates": _rates(clips),
         "left_out": [asdict(row) for row in clips.left_out],
-        "folds": [
-            {"name": fold.name, "train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)}
-            for fold in SOURCES[config.name].folds(config, clips)
-        ],
+        "folds": [{"name": fold.name, "train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)} for fold in cut],
+        "no_folds": refused,
         "fingerprint": clips.fingerprint,
         "simulated": clips.simulated,
     }
+
+
+def _folds(source: Source, config: Data, clips: Clips) -> tuple[list[Fold], str]:
+    """The folds, or none and why: what else was found is worth reading then."""
+    try:
+        return source.folds(config, clips), ""
+    except DataError as error:
+        return [], str(error)
+
+
+def _rates(clips: Clips) -> dict[str, Any] | None:
+    if not clips.face_rates:
+        return None
+    order = np.argsort(clips.face_rates, kind="stable")[:WORST]
+    worst = [{"clip": clips.clip_ids[row], "face_rate": clips.face_rates[row]} for row in order if clips.face_rates[row] < 1]
+    return {"mean": float(np.mean(clips.face_rates)), "worst": worst}

@@ -7,19 +7,18 @@ else is drawn alike.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import math
 import multiprocessing
 import os
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fercompress.data import expressions, face, person
+from fercompress.data.interrupts import without_interrupts
 from fercompress.dataconfig import SyntheticData
 from fercompress.errors import TargetError
 from fercompress.records import Clips, Fold, Int64, UInt8, digest
@@ -71,7 +70,7 @@ def fingerprint(config: SyntheticData) -> str:
 def fold(config: SyntheticData, clips: Clips) -> Fold:
     """The one fold that `load` laid out; subjects of its parts are disjoint."""
     train, validation, test = np.split(np.arange(len(clips), dtype=np.int64), np.cumsum(_sizes(config))[:2])
-    return Fold("subjects", train, validation, test)
+    return Fold("subjects", train, validation, test, clips.subjects)
 
 
 def rendered(config: SyntheticData, jobs: Sequence[Job]) -> UInt8:
@@ -89,7 +88,7 @@ def rendered(config: SyntheticData, jobs: Sequence[Job]) -> UInt8:
     memory: Any = context.RawArray(ctypes.c_uint8, math.prod(shape))
     workers = [context.Process(target=_work, args=(memory, shape, config, jobs, first, crew), daemon=True) for first in range(crew)]
     try:
-        with _without_interrupts():  # Ctrl-C is this process's to handle, and theirs from their first instruction to the last to ignore
+        with without_interrupts():  # Ctrl-C is this process's to handle, and theirs from their first instruction to the last to ignore
             for worker in workers:
                 worker.start()
         for worker in workers:
@@ -109,16 +108,6 @@ def _work(memory: Any, shape: tuple[int, ...], config: SyntheticData, jobs: Sequ
 def _render_into(frames: UInt8, config: SyntheticData, jobs: Sequence[Job], first: int, crew: int) -> None:
     for index in range(first, len(jobs), crew):
         frames[index] = render(config, *jobs[index])
-
-
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Processes that are started within never see Ctrl-C: what a process blocks, those that it starts block too."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def render(config: SyntheticData, part: int, subject: int, clip: int, label: int) -> UInt8:

@@ -14,7 +14,7 @@ from fercompress.records import Preprocess, UInt8
 
 
 def augmented(frames: UInt8, preprocess: Preprocess, augment: config.Augment, generator: torch.Generator) -> Tensor:
-    """uint8 (B, T, H, W) -> float32 (B, T, C, H, W): one random affine map per clip, the same for all its frames, and one pace."""
+    """uint8 (B, T, H, W) -> float32 (B, T, C, H, W): one random affine map per clip, the same for all its frames, one pace and one brightness."""
     if augment.pace:
         frames = _paced(frames, augment.pace, generator)
     if augment.model_copy(update={"pace": 0.0}) == config.Augment():
@@ -32,6 +32,8 @@ def augmented(frames: UInt8, preprocess: Preprocess, augment: config.Augment, ge
     theta = torch.stack([torch.stack([cosine * mirror, -sine, shift_x], 1), torch.stack([sine * mirror, cosine, shift_y], 1)], 1)
     grid = functional.affine_grid(theta, [batch, length, height, width], align_corners=False)
     moved = functional.grid_sample(torch.from_numpy(frames.astype(np.float32)), grid, padding_mode="border", align_corners=False)
+    if augment.brightness:  # drawn last, so that studies without it draw what they always drew
+        moved = moved * (1 + uniform(augment.brightness))[:, None, None, None]
     return torch.from_numpy(preprocess(moved.round().clamp(0, 255).to(torch.uint8).numpy())).clone()
 
 

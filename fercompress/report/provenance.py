@@ -105,3 +105,18 @@ def left_out(given: ReportInput) -> Table | None:
         return None
     rows = tuple((Cell(str(clip["clip"])), Cell(str(clip["reason"]), style="words")) for clip in given.left_out)
     return Table("left-out", "Clips that were left out", heads("Clip", "Reason"), rows, numeric=False)
+
+
+WORST = 10
+
+
+def faces(given: ReportInput) -> Table | None:
+    """The clips in which faces were found least often: what a model learns from frames without one is not the face."""
+    rates = given.face_rates
+    if not rates:
+        return None
+    worst = [clip for clip in sorted(rates, key=lambda clip: (rates[clip], clip)) if rates[clip] < 1]
+    mean, full = sum(rates.values()) / len(rates), len(rates) - len(worst)
+    overall = Cell(f"all {len(rates)} clips that are used"), Cell(f"{mean:.1%}", f"every frame of {full} of them", f"mean = {mean}")
+    rows = [(Cell(clip), Cell(f"{rates[clip]:.1%}", exact=f"{rates[clip]}")) for clip in worst[:WORST]]
+    return Table("faces", "Frames in which a face was found, the worst clips first", heads("Clip", "Frames with a face"), (overall, *rows))

@@ -39,6 +39,7 @@ class ReportInput:
     faults: blocks that failed or were excluded: {"variant", "target", "pass", "status", "reason"};
         times: how many blocks (1), done: what was done about them
     left_out: the clips that a reader did not use: {"clip", "reason"}
+    face_rates: clip -> share (0..1) of its frames in which a face was found; empty where nothing looked for faces
     simulated_targets: targets whose timings no real machine took
     epochs: one line per epoch of every training, columns EPOCHS (others are ignored); accuracies are shares
     ladder: variants whose steps are told one by one; empty: all but the controls, in order
@@ -61,6 +62,7 @@ class ReportInput:
     simulated_targets: Sequence[str] = ()
     epochs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(EPOCHS)))
     ladder: Sequence[str] = ()
+    face_rates: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.rows:
@@ -88,13 +90,14 @@ class ReportInput:
         left_out: Sequence[Row] = (),
         simulated_targets: Sequence[str] = (),
         epochs: pd.DataFrame | None = None,
+        face_rates: Mapping[str, float] | None = None,
     ) -> ReportInput:
         """summary: what summary.json holds (study, title, created, baseline, data, rows, config)."""
         recipes = {variant["name"]: variant.get("recipe", ()) for variant in summary["config"]["variants"]}
         return cls(
             summary["study"], summary["title"], summary["created"], summary["baseline"], summary["rows"], recipes, timings, predictions, manifests,
             summary["data"], host, summary["config"].get("measure", {}), faults, left_out, simulated_targets,
-            pd.DataFrame(columns=list(EPOCHS)) if epochs is None else epochs, summary["config"].get("ladder", ()),
+            pd.DataFrame(columns=list(EPOCHS)) if epochs is None else epochs, summary["config"].get("ladder", ()), face_rates or {},
         )  # fmt: skip
 
     # Computed once: a page compares hundreds of pairs of variants.

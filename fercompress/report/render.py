@@ -50,7 +50,11 @@ def texts(given: ReportInput, stories: Sequence[Story], pictures: Mapping[str, S
             for target in given.targets
         },
         "details": {told.target: [_marked(given, told.target, table) for table in _details(given, told)] for told in stories},
-        "provenance": [table for table in (provenance.facts(given), provenance.faults(given), provenance.left_out(given)) if table is not None],
+        "provenance": [
+            table
+            for table in (provenance.facts(given), provenance.faults(given), provenance.faces(given), provenance.left_out(given))
+            if table is not None
+        ],
         "recipes": provenance.recipes(given),
         "layers": [table for name in given.manifests if (table := provenance.layers(given, name)) is not None],
     }

@@ -25,7 +25,10 @@ class FoldFacts:
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What the results need to know of the `Clips`, pictures left out."""
+    """What the results need to know of the `Clips`, pictures left out.
+
+    face_rates: clip -> share (0..1) of its frames in which a face was found; None where nothing looked for one
+    """
 
     name: str
     fingerprint: str
@@ -33,6 +36,7 @@ class ClipFacts:
     classes: tuple[str, ...]
     folds: tuple[FoldFacts, ...]
     left_out: tuple[LeftOut, ...]
+    face_rates: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ class Store:
         facts = {
             "name": clips.name, "fingerprint": clips.fingerprint, "simulated": clips.simulated, "classes": clips.classes,
             "left_out": [dataclasses.asdict(left_out) for left_out in clips.left_out],
+            **({"face_rates": face_rates(clips)} if clips.face_rates else {}),
             "folds": [
                 {
                     "name": fold.name, "train_clips": len(fold.train), "validation_clips": len(fold.validation),
@@ -133,6 +134,7 @@ class Store:
             tuple(facts["classes"]),
             folds,
             tuple(LeftOut(**each) for each in facts["left_out"]),
+            facts.get("face_rates"),
         )
 
     def bundles(self) -> list[StoredBundle]:
@@ -240,6 +242,14 @@ class Store:
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with journal.named_errors(self.path):
             return self._db.execute(query, values).fetchall()
+
+
+def face_rates(clips: Clips) -> dict[str, float]:
+    """Clip -> share of its frames that held a face: the mean of its windows."""
+    of_clip: dict[str, list[float]] = {}
+    for clip, rate in zip(clips.clip_ids, clips.face_rates, strict=True):
+        of_clip.setdefault(clip, []).append(rate)
+    return {clip: sum(rates) / len(rates) for clip, rates in of_clip.items()}
 
 
 def _place(values: Sequence[Any]) -> tuple[Any, ...]:
