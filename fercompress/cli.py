@@ -23,7 +23,7 @@ from fercompress.datacli import get
 from fercompress.errors import DataError, FercompressError, InputError
 from fercompress.gatecli import calibrate, compare, gate
 from fercompress.predictcli import predict
-from fercompress.records import Doubt
+from fercompress.records import Doubt, LeftOut
 from fercompress.verifycli import verify
 
 INTERNAL_ERROR = 70  # sysexits.h: a mistake of ours, with a traceback
@@ -300,18 +300,23 @@ def _check_data(name: str, data_root: Path | None, as_json: bool) -> None:
 
 
 def _print_found(found: dict[str, Any]) -> None:
+    from fercompress.data import inventory
+
     for key in ("name", "clips", "subjects"):
         click.echo(f"{key}: {found[key]}")
     click.echo("classes: " + ", ".join(f"{label} {count}" for label, count in found["classes"].items()))
+    for line in inventory.counts(found["found"], found["published"]) if found["found"] else []:
+        click.echo(f"  {line}")
     for fold in found["folds"]:
         click.echo(f"fold {fold['name']}: {fold['train']} train, {fold['validation']} validation, {fold['test']} test")
     if rates := found["face_rates"]:
         click.echo(f"faces: found in {rates['mean']:.1%} of the frames")
         for row in rates["worst"]:
             click.echo(f"  {row['clip']}: in {row['face_rate']:.0%}")
-    click.echo(f"left out: {len(found['left_out'])}")
-    for row in found["left_out"]:
-        click.echo(f"  {row['clip']}: {row['reason']}")
+    for title, rows in (("used, with a remark", found["remarks"]), ("left out", found["left_out"])):
+        click.echo(f"{title}: {len(rows)}")
+        for line in inventory.by_reason([LeftOut(**row) for row in rows]):
+            click.echo(f"  {line}")
 
 
 def _request(

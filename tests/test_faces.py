@@ -142,10 +142,20 @@ def test_the_same_person_is_followed_when_another_larger_face_comes_along():
     alone = face_in((300, 500), left=40, top=90, side=96)
     joined = alone.copy()
     joined[60:252, 280:472] = face_in((192, 192), 0, 0, side=192, subject=3)
-    made = faces.cut(config, "detect", clip(), [0, 1], [alone, joined])
-    fresh = faces.cut(config, "detect", clip(), [0], [joined])
-    assert np.abs(made.crops[0].astype(int) - made.crops[1]).mean() < 6
-    assert np.abs(made.crops[0].astype(int) - fresh.crops[0]).mean() > 12
+    follow, fresh = (faces._finder(config, "detect", clip()) for _ in range(2))
+    centres = [placed @ [31.5, 31.5, 1] for placed in (follow(0, alone), follow(1, joined), fresh(0, joined)) if placed is not None]
+    assert centres[0] == pytest.approx([88, 138], abs=15)
+    assert centres[1] == pytest.approx(centres[0], abs=10)
+    assert centres[2] == pytest.approx([376, 156], abs=30)
+
+
+def test_a_face_that_jumps_across_the_picture_is_found_again():
+    config = wish(size=64, by="detect", margin=0.0)
+    find = faces._finder(config, "detect", clip())
+    find(0, face_in((300, 500), left=20, top=90))
+    placed = find(1, face_in((300, 500), left=350, top=90))
+    assert placed is not None
+    assert placed @ [31.5, 31.5, 1] == pytest.approx([414, 154], abs=20)
 
 
 GREY = np.full((300, 400), 90, np.uint8)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from fercompress.records import Float32, UInt8
 
 LONGEST = 480  # pixels: larger pictures are shrunk to it before the cascade looks, which finds faces from a twentieth of it on
 _SMALLEST = 24  # pixels: what the cascade was trained on
+_AROUND, _GROWTH = 0.5, 1.3  # from one frame to the next a face moves by less than half its width, and grows by less than this factor
 _YUNET_SIDE = 320  # pictures are shrunk into a square of it
 _SURE = 0.6  # a network's least score
 
@@ -41,7 +41,9 @@ class Box:
         return shared / union if union > 0 else 0.0
 
 
-Detector = Callable[[UInt8], list[Box]]
+class Detector(Protocol):
+    def __call__(self, picture: UInt8, near: Box | None = None) -> list[Box]:
+        """picture: uint8 (H, W), grey; near: where the face was in the frame before; a detector may look there first, and elsewhere if it is gone"""
 
 
 def fingerprint(name: str) -> str:
@@ -97,12 +99,21 @@ def _cascade() -> Detector:
 
     network = cv2.CascadeClassifier(str(_cascade_file()))
 
-    def find(picture: UInt8) -> list[Box]:
-        factor = max(1.0, max(picture.shape) / LONGEST)
+    def look(picture: UInt8, factor: float, least: float, most: float) -> list[Box]:
         size = (max(1, round(picture.shape[1] / factor)), max(1, round(picture.shape[0] / factor)))
         small = picture if factor == 1 else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        found = network.detectMultiScale(small, scaleFactor=1.1, minNeighbors=4, minSize=(_SMALLEST, _SMALLEST))
+        sides = [(round(side / factor),) * 2 for side in (max(least, _SMALLEST * factor), most)]
+        found = network.detectMultiScale(small, scaleFactor=1.1, minNeighbors=4, minSize=sides[0], maxSize=sides[1])
         return [Box(*map(float, box)).scaled(factor) for box in found]
+
+    def find(picture: UInt8, near: Box | None = None) -> list[Box]:
+        factor = max(1.0, max(picture.shape) / LONGEST)
+        if near is not None:  # a part of the picture and of the sizes takes a part of the time
+            top, left = (max(0, round(edge - _AROUND * near.width)) for edge in (near.top, near.left))
+            around = picture[top : round(near.top + (1 + _AROUND) * near.width), left : round(near.left + (1 + _AROUND) * near.width)]
+            if found := look(around, factor, near.width / _GROWTH, near.width * _GROWTH):
+                return [Box(box.left + left, box.top + top, box.width, box.height) for box in found]
+        return look(picture, factor, 0, max(picture.shape))
 
     return find
 
@@ -112,7 +123,7 @@ def _yunet(path: str) -> Detector:
 
     network = cv2.FaceDetectorYN.create(path, "", (_YUNET_SIDE, _YUNET_SIDE), _SURE)
 
-    def find(picture: UInt8) -> list[Box]:
+    def find(picture: UInt8, near: Box | None = None) -> list[Box]:  # noqa: ARG001  a network is as fast everywhere
         factor = max(picture.shape) / _YUNET_SIDE
         size = (max(1, round(picture.shape[1] / factor)), max(1, round(picture.shape[0] / factor)))
         square = np.zeros((_YUNET_SIDE, _YUNET_SIDE), np.uint8)
@@ -129,7 +140,7 @@ def _scores_and_boxes(session: Any) -> Detector:
     (given,) = session.get_inputs()
     rows, columns = (side if isinstance(side, int) else fallback for side, fallback in zip(given.shape[2:], (240, 320), strict=True))
 
-    def find(picture: UInt8) -> list[Box]:
+    def find(picture: UInt8, near: Box | None = None) -> list[Box]:  # noqa: ARG001  a network is as fast everywhere
         shrunk = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA if picture.shape[0] > rows else cv2.INTER_LINEAR)
         pixels = (shrunk.astype(np.float32) - 127) / 128
         scores, boxes = session.run(["scores", "boxes"], {given.name: np.repeat(pixels[None, None], 3, axis=1)})

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fercompress.data import cache, camera, ckplus, folds, gfe, synthetic
+from fercompress.data import afew, cache, camera, ckplus, folder, folds, gfe, mmi, synthetic
 from fercompress.data.cache import Progress
 from fercompress.data.listing import Listing
 from fercompress.dataconfig import AfewData, CkPlusData, Data, FolderData, GfeData, MmiData, SyntheticData, VideoData
@@ -83,6 +83,9 @@ SOURCES: dict[str, Source] = {
     "synthetic": Source(SyntheticData, _synthetic, lambda config, clips: [synthetic.fold(config, clips)]),
     "gfe": Source(GfeData, _gfe, _gfe_folds),
     "ckplus": _camera(CkPlusData, ckplus.find),
+    "mmi": _camera(MmiData, mmi.find),
+    "afew": _camera(AfewData, afew.find),
+    "folder": _camera(FolderData, folder.find),
 }
 
 
@@ -125,9 +128,12 @@ def check(config: Data, data_root: Path | None, cache_: Path, progress: Progress
 
     no_folds: why no fold can be cut, "" where they can
     found, published: counts of what is on disk beside those of the data set's own description; face_rates: None where nothing looked for faces
+    remarks: clips that are used, though something about them is not as it should be
     """
     source = SOURCES[config.name]
     making = source.making(config, data_root)
+    if making.listing is not None and not making.listing.clips:
+        return _nothing(making)
     clips = _made(source, making, cache_, progress)
     counts = np.bincount(clips.labels, minlength=len(clips.classes))
     listing = making.listing
@@ -140,11 +146,32 @@ def check(config: Data, data_root: Path | None, cache_: Path, progress: Progress
         "found": dict(listing.found) if listing else {},
         "published": dict(listing.published) if listing else {},
         "face_rates": _rates(clips),
+        "remarks": [asdict(row) for row in listing.remarks] if listing else [],
         "left_out": [asdict(row) for row in clips.left_out],
         "folds": [{"name": fold.name, "train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)} for fold in cut],
         "no_folds": refused,
         "fingerprint": clips.fingerprint,
         "simulated": clips.simulated,
+    }
+
+
+def _nothing(making: Making) -> dict[str, Any]:
+    """Of a listing without a clip: nothing is decoded, and why everything was left out is what a person asks."""
+    assert making.listing is not None
+    return {
+        "name": making.listing.name,
+        "clips": 0,
+        "subjects": 0,
+        "classes": dict.fromkeys(making.listing.classes, 0),
+        "found": dict(making.listing.found),
+        "published": dict(making.listing.published),
+        "face_rates": None,
+        "remarks": [],
+        "left_out": [asdict(row) for row in making.listing.left_out],
+        "folds": [],
+        "no_folds": f"{making.listing.root}: no clip of {making.listing.name} can be used; see what was left out, and why",
+        "fingerprint": making.fingerprint,
+        "simulated": False,
     }
 
 
