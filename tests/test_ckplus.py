@@ -168,7 +168,7 @@ SEQUENCES = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(SEQUENCES, st.lists(st.sampled_from(["", "a", "S005", "001", "Emotion"]), max_size=3))
 def test_whatever_is_on_disk_every_sequence_is_a_clip_with_its_own_label_or_left_out(
     tmp_path_factory: pytest.TempPathFactory, sequences: dict[tuple[int, int], tuple[int, str | None]], within: list[str]

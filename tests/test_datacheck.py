@@ -36,8 +36,8 @@ def test_counts_stand_beside_published_ones_and_reasons_are_grouped(ckplus: face
     assert table(done)["sequences"] == [str(30 + 7), "593"]
     assert table(done)["contempt"] == ["5", "18"]
     assert "left out: 8\n" in done.stdout
-    assert "  2  no emotion label: S005/051, S005/052\n" in done.stdout
-    assert "  1  the same bytes as S005/001: S005/058\n" in done.stdout
+    assert "  2  no emotion label  [S005/051, S005/052]\n" in done.stdout
+    assert "  1  the same bytes as S005/001  [S005/058]\n" in done.stdout
 
 
 def test_json_holds_every_clip_that_was_left_out(ckplus: facetrees.Tree, tmp_path: Path):
@@ -54,6 +54,7 @@ def test_every_data_set_is_found_by_its_name(name: str, clips: int, tmp_path: Pa
     assert found["clips"] == clips - len(cut)
     assert cut <= set(tree.clips)
     assert set(tree.left_out) <= {row["clip"] for row in found["left_out"]}
+    assert not {row["clip"] for row in found["remarks"]} & {row["clip"] for row in found["left_out"]}
     assert set(found["published"]) <= set(found["found"])
 
 
@@ -64,4 +65,4 @@ def test_where_everything_is_left_out_the_reasons_are_still_told(tmp_path: Path)
     done = check("mmi", tree.root, tmp_path / "cache")
     assert isinstance(done.exception, DataError)
     assert "no clip of mmi can be used" in str(done.exception)
-    assert "  2  no emotion label: 1/S001-001, 2/S001-002\n" in done.stdout
+    assert "  2  no emotion label  [1/S001-001, 2/S001-002]\n" in done.stdout

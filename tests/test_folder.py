@@ -127,7 +127,7 @@ NAMES = st.text("ab1290_ .é", min_size=1, max_size=6).map(str.strip).filter(lam
 TREES = st.dictionaries(NAMES, st.dictionaries(NAMES, st.dictionaries(NAMES, st.integers(0, 12), max_size=3), max_size=3), min_size=2, max_size=3)
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(TREES)
 def test_every_folder_of_pictures_in_a_random_tree_is_one_clip(
     tmp_path_factory: pytest.TempPathFactory, labels: dict[str, dict[str, dict[str, int]]]

@@ -10,7 +10,7 @@ from typing import Any
 import facetrees
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fercompress.data import media, mmi, oao
@@ -188,6 +188,7 @@ UNITS = st.dictionaries(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(UNITS)
 def test_no_frame_has_more_units_at_their_apex_than_the_apex(tmp_path_factory: pytest.TempPathFactory, units: dict[int, tuple[int, int, int, int]]):
     path = facetrees.text(tmp_path_factory.mktemp("oao") / "a-oao_aucs.xml", facetrees.oao(units))

@@ -36,11 +36,12 @@ def by_reason(rows: Sequence[LeftOut]) -> list[str]:
 def _line(kind: str, group: list[LeftOut]) -> str:
     more = f" and {len(group) - NAMED} more" if len(group) > NAMED else ""
     if len({row.reason for row in group}) == 1:
-        return f"{group[0].reason}: {', '.join(row.clip for row in group[:NAMED])}{more}"
-    return f"{kind} ...: {'; '.join(f'{row.clip} ({row.reason})' for row in group[:NAMED])}{more}"
+        return f"{group[0].reason}  [{', '.join(row.clip for row in group[:NAMED])}{more}]"
+    return f"{kind} ...  [{'; '.join(f'{row.clip}: {row.reason}' for row in group[:NAMED])}{more}]"
 
 
 def _kind(reason: str) -> str:
-    """A reason without what belongs to one clip: names with digits in them, numbers, quotes, and all that follows."""
-    told = re.split(r"[:;('\"]|\S*\d", reason, maxsplit=1)[0].strip(" ,")
+    """A reason without what belongs to one clip: the file that it begins with; names with digits in them, numbers, quotes, and all that follows."""
+    what = re.sub(r"^[^:]*[/.][^:]*: ", "", reason)
+    told = re.split(r"[:;('\"]|\S*\d", what, maxsplit=1)[0].strip(" ,")
     return told or reason

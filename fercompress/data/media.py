@@ -4,7 +4,7 @@ Grey is luma (ITU-R BT.601) over the full range: black is 0 and white 255, also 
 255), what is transparent is black, and a turn that the file itself asks for (EXIF, a video's display matrix) is done.
 
 A file whose data end before its own header says so is refused, though its first frames would decode: a clip without its end is not that clip (CK+
-has its peak there). The error says how many frames decoded.
+has its peak there). The error says how many frames decoded. Damage in the middle that a decoder bridges without a word stays unseen.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def count(media: Media) -> int:
     decoded, stated, fault = 0, 0, ""
     try:
         with _container(path) as opened:
-            stated = opened.streams.video[0].frames
+            stated = _stated_frames(opened)
             for _ in _decoded(opened, path):
                 decoded += 1
     except DataError as error:
@@ -65,6 +65,15 @@ def count(media: Media) -> int:
     if stated - decoded > max(SLACK_FRAMES, SLACK_SHARE * stated):
         raise DataError(f"{path}: ends early (its header says {_frames(stated)}); {_frames(decoded)} decoded; copy it again")
     return decoded
+
+
+def _stated_frames(opened: InputContainer) -> int:
+    """As the header says, for a video alone in Matroska by its duration and rate; 0 where it says nothing."""
+    stream = opened.streams.video[0]
+    alone = len(opened.streams) == 1 and "matroska" in opened.format.name
+    if not stream.frames and alone and opened.duration and stream.average_rate:
+        return round(opened.duration / 1e6 * float(stream.average_rate))  # microseconds
+    return stream.frames
 
 
 def read(media: Media, wanted: Sequence[int]) -> list[UInt8]:
@@ -150,7 +159,7 @@ def _container(path: Path) -> InputContainer:
         raise DataError(f"{path}: cannot be read as a video ({what}); copy it again or remove it") from error
     if not opened.streams.video:
         opened.close()
-        raise DataError(f"{path}: holds no video, only other streams")
+        raise DataError(f"{path}: holds no video that can be decoded, only other streams")
     return opened
 
 

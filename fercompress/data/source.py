@@ -137,6 +137,7 @@ def check(config: Data, data_root: Path | None, cache_: Path, progress: Progress
     clips = _made(source, making, cache_, progress)
     counts = np.bincount(clips.labels, minlength=len(clips.classes))
     listing = making.listing
+    unused = {row.clip for row in clips.left_out}
     cut, refused = _folds(source, config, clips)
     return {
         "name": clips.name,
@@ -146,7 +147,7 @@ def check(config: Data, data_root: Path | None, cache_: Path, progress: Progress
         "found": dict(listing.found) if listing else {},
         "published": dict(listing.published) if listing else {},
         "face_rates": _rates(clips),
-        "remarks": [asdict(row) for row in listing.remarks] if listing else [],
+        "remarks": [asdict(row) for row in listing.remarks if row.clip not in unused] if listing else [],
         "left_out": [asdict(row) for row in clips.left_out],
         "folds": [{"name": fold.name, "train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)} for fold in cut],
         "no_folds": refused,
