@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fercompress.data import faces, media
+from fercompress.data import container, faces, media
 from fercompress.errors import DataError, InputError
 from fercompress.export import bundle
 from fercompress.export.runtime import Runner, Stream
@@ -44,10 +44,14 @@ class VideoRequest:
 
 @dataclass(frozen=True)
 class Watched:
-    """What came of a video. spent_ns: int64 (F, 4), each frame's time in each of `STAGES`; 0 where a frame without a face ended"""
+    """What came of a video. spent_ns: int64 (F, 4), each frame's time in each of `STAGES`; 0 where a frame without a face ended
+
+    fault: why no more frames could be decoded, "" where the video ended by itself
+    """
 
     timeline: Timeline
     spent_ns: Int64
+    fault: str = ""
 
 
 def run(request: VideoRequest, tell: Reporter) -> dict[str, Any]:
@@ -90,11 +94,15 @@ def watch(
     times: list[float] = []
     rows: list[Any] = []
     spent: list[tuple[int, int, int, int]] = []
-    pushed = 0
+    pushed, fault = 0, ""
     coming = media.frames(video)
     while True:
         start = clock()
-        got = next(coming, None)
+        try:
+            got = next(coming, None)
+        except DataError as error:
+            fault = str(error)  # what was seen before it stands: an answer knows no later frame
+            break
         if got is None:
             break
         decoded = clock()
@@ -113,7 +121,7 @@ def watch(
         rows.append(np.full(len(classes), np.nan, np.float32) if answer is None else answer)
         spent.append((decoded - start, cut - decoded, extracted - cut, predicted - extracted))
         done(len(times))
-    return Watched(Timeline(classes, np.array(times), np.stack(rows).astype(np.float32)), np.array(spent, np.int64))
+    return Watched(Timeline(classes, np.array(times), np.stack(rows).astype(np.float32)), np.array(spent, np.int64), fault)
 
 
 def _warm(video: Path, stream: Stream, crop: Crop) -> None:
@@ -144,7 +152,8 @@ def found(request: VideoRequest, given: Bundle, watched: Watched) -> dict[str, A
         "stages_ms": {name: _times(spent[:, place]) for place, name in enumerate(STAGES)},
         "deadlines": [_deadline(rate, spent) for rate in request.rates_fps],
         "study_latency": study_latency(given),
-        "notes": _notes(request, given, frames, seen),
+        "fault": watched.fault,
+        "notes": _notes(request, given, watched),
     }
 
 
@@ -182,9 +191,13 @@ def study_latency(given: Bundle) -> list[dict[str, Any]]:
     ]
 
 
-def _notes(request: VideoRequest, given: Bundle, frames: int, seen: int) -> list[str]:
-    length = given.manifest["frames"]
+def _notes(request: VideoRequest, given: Bundle, watched: Watched) -> list[str]:
+    length, frames, seen = given.manifest["frames"], len(watched.spent_ns), int(watched.timeline.face.sum())
     notes = ["frames per second include decoding and face search; the networks ran on one thread of this process; a study's latency is theirs alone"]
+    if watched.fault:
+        notes.append(f"after {frames} frames: {watched.fault}")
+    if short := container.shortfall(request.video):
+        notes.append(f"the video ends early ({short}): {frames} frames are what could be decoded")
     if not seen:
         notes.append("no face was found in any frame: try --faces centre, or another detector")
     elif seen < frames:

@@ -187,6 +187,19 @@ def test_what_is_no_video_and_what_is_no_bundle_are_refused(tmp_path: Path, clip
         run(video, made.folder, tmp_path / "out", faces="nowhere.onnx")
 
 
+def test_a_video_that_was_cut_off_is_told(tmp_path: Path, clips: UInt8) -> None:
+    made = predicted.made(tmp_path, "dense", clips)
+    frames = np.random.default_rng(0).integers(0, 256, (40, predicted.SIDE, predicted.SIDE), np.uint8)  # which no codec makes small
+    video = predicted.video(tmp_path / "v.avi", frames)
+    video.write_bytes(video.read_bytes()[:-20_000])
+    found = run(video, made.folder, tmp_path / "out")
+    assert 0 < found["frames"] < len(frames)
+    assert "cannot be decoded" in found["fault"]
+    said = " ".join(found["notes"])
+    assert f"after {found['frames']} frames: {video}: the video cannot be decoded" in said
+    assert "the video ends early" in said
+
+
 def test_the_command_prints_the_label_over_time_and_writes_a_picture_and_a_table(tmp_path: Path, clips: UInt8) -> None:
     made = predicted.made(tmp_path, "tt", clips)
     predicted.video(tmp_path / "v.avi", np.concatenate(list(clips)), rate=10)
