@@ -370,7 +370,14 @@ def _print_summary(summary: dict[str, Any], out: Path | None, as_json: bool) -> 
     if as_json:
         _print_json(summary)
         return
+    from fercompress.report import paper
+
     caption = "n/a: the reason stands in the report; [low, high] are 95 % intervals"
+    data = summary["data"] or {"name": "", "protocol": None}
+    if data["protocol"] == "leaky-image":
+        caption += "\nleaky-image: folds cut without regard to people; tested faces are trained on too"
+    if published := paper.sentence(data["name"], data["protocol"]):
+        caption += f"\n{published}"
     _print_table([_short(row) for row in summary["rows"]], summary["study"], caption)
     if out is not None:
         click.echo(f"report: {out / 'index.html'}")
@@ -392,7 +399,7 @@ def _short(row: dict[str, Any]) -> dict[str, str]:
     return {
         "variant": row["variant"],
         "target": row["target"] + (" (times simulated)" if str(Doubt.SIMULATED_TARGET) in (row["doubts"] or ()) else ""),
-        "accuracy %": interval("accuracy", 100, 1),
+        "accuracy %": interval("accuracy", 100, 1) + (" leaky-image" if str(Doubt.LEAKY_FOLDS) in (row["doubts"] or ()) else ""),
         "n": f"{row['n_clips']:,}" if row["n_clips"] is not None else "n/a",
         "stored": number("stored_bytes", 1e-3, 1, "kB"),
         "smaller": "n/a" if row["ratio_model_bytes"] is None else f"{row['ratio_model_bytes']:.1f}x",

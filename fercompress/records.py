@@ -260,6 +260,8 @@ class Doubt(enum.StrEnum):
     THROTTLED = "the target's cooling set in, or it warmed by more than 15 degC, during a block or more: cool it better or raise cool_down_s"
     ONE_SEED = "one training seed: differences in accuracy between variants include the luck of training"
     FEW_PEOPLE = "fewer than 10 people (or sentences) in the test clips: the interval of the accuracy may be too narrow"
+    LEAKY_FOLDS = "leaky-image: folds cut without regard to people, so that tested faces are trained on too; this is not the accuracy on new people"
+    SHARED_PEOPLE = "the split that comes with the data has people on both sides, so that part of the test clips show faces that are trained on too"
     INCOMPLETE = "part of the planned blocks is missing or failed: run the same command again"
     SHAPES_VARY = "its bundles differ in ranks between seeds or folds, which chose them from their own weights: sizes and latency are the first one's"
     IDLE_DRIFT = "the idle power before and after the load differs by more than a tenth of the net power: the net figures are unsure"

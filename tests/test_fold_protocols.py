@@ -102,8 +102,11 @@ def test_the_given_test_part_is_the_test_and_validation_shares_no_actor_with_tra
     (fold,) = folds.of_video(section(AfewData), clips)
     assert fold.test.tolist() == list(range(0, 60, 3))
     assert sorted([*fold.train, *fold.validation]) == [at for at in range(60) if at % 3]
-    if len(named(clips, "subjects", [*fold.train, *fold.validation])) >= 3:
-        assert not named(clips, "subjects", fold.train) & named(clips, "subjects", fold.validation)
+    train, validation = (named(clips, "subjects", part) for part in (fold.train, fold.validation))
+    if fold.name != "given-by-clip":
+        assert not train & validation
+    if fold.name == "given":
+        assert not named(clips, "recordings", fold.train) & named(clips, "recordings", fold.validation)
 
 
 def test_the_given_split_keeps_a_movie_on_one_side_of_the_choice_of_the_epoch():
@@ -113,6 +116,21 @@ def test_the_given_split_keeps_a_movie_on_one_side_of_the_choice_of_the_epoch():
     fold = folds.given(clips)
     assert named(clips, "recordings", fold.validation).isdisjoint(named(clips, "recordings", fold.train))
     assert len(fold.validation) == 4  # one of six movies
+
+
+def test_where_a_movie_holds_all_of_a_class_actors_alone_are_kept_together_and_the_fold_says_so():
+    rows = [(at // 8, f"actor {at // 2}", f"{at:03d}") for at in range(24)] + [(label, "x", f"test {label}") for label in range(3)]
+    clips = clips_of(rows, parts=["train"] * 24 + ["test"] * 3, recordings=[f"movie {at // 8}" for at in range(24)] + ["m"] * 3)
+    fold = folds.given(clips)
+    assert fold.name == "given-by-subject"
+    assert named(clips, "subjects", fold.validation).isdisjoint(named(clips, "subjects", fold.train))
+
+
+def test_where_two_actors_play_everything_single_clips_validate_and_the_fold_says_so():
+    rows = [(at % 2, f"actor {at % 4 // 2}", f"{at:03d}") for at in range(24)] + [(0, "x", "v0"), (1, "y", "v1")]
+    fold = folds.given(clips_of(rows, parts=["train"] * 24 + ["test"] * 2, recordings=["film"] * 24 + ["m"] * 2))
+    assert fold.name == "given-by-clip"
+    assert len(fold.validation) == 4
 
 
 def test_without_actors_and_movies_single_clips_validate():

@@ -60,10 +60,11 @@ def test_the_file_holds_what_the_function_returns_and_says_what_it_is_of(store):
     toy.record_blocks(store, toy.study())
     made = summary.write_summary(store, store.path.parent)
     assert json.loads((store.path.parent / "summary.json").read_text(encoding="utf-8")) == made
-    assert (made["schema"], made["study"], made["title"], made["baseline"]) == (3, "toy", "A toy", "dense")
+    assert (made["schema"], made["study"], made["title"], made["baseline"]) == (4, "toy", "A toy", "dense")
     assert made["created"] == "2026-01-02T03:04:05.678+00:00"
-    assert made["data"]["folds"] == [{"name": name, "train": 12, "validation": 6, "test": 12} for name in "ab"]
+    assert made["data"]["folds"] == [{"name": name, "train": 12, "validation": 6, "test": 12, "shared": 0} for name in "ab"]
     assert made["data"]["left_out"] == 1
+    assert made["data"]["protocol"] is None
     assert made["config"] == toy.study()
 
 
@@ -83,6 +84,78 @@ def test_accuracy_pools_the_folds_and_knows_chance_and_the_largest_class(store):
     assert low <= wilson[0] < 22 / 24 < wilson[1] <= high
     assert (rows["tt"]["n_clips"], rows["tt"]["seeds"], rows["tt"]["chance"], rows["tt"]["majority_share"]) == (24, 1, 0.5, 16 / 24)
     assert Doubt.ONE_SEED in rows["tt"]["doubts"]
+
+
+def test_folds_stand_by_themselves_beside_the_pooled_accuracy(store):
+    toy.record_head(store, toy.study(seeds=(0, 1)))
+    for seed, wrong in ((0, (0, 13)), (1, (0, 1, 13))):
+        for fold in "ab":
+            store.record(toy.accuracy_block("tt", seed, fold, wrong))
+    row = rows_of(store)["tt"]
+    first, second = 1 - 3 / 24, 1 - 2 / 24  # two seeds of twelve clips in each fold
+    assert row["accuracy_folds"] == pytest.approx([first, second])
+    assert row["accuracy_fold_mean"] == pytest.approx((first + second) / 2)
+    assert row["accuracy_fold_sd"] == pytest.approx((second - first) / math.sqrt(2))
+    assert row["accuracy"] == pytest.approx(1 - 5 / 48)
+    lines = csv.DictReader((store.path.parent / "summary.csv").read_text(encoding="utf-8").splitlines())
+    text = next(line for line in lines if line["variant"] == "tt")["accuracy_folds"]
+    assert [float(share) for share in text.split("; ")] == pytest.approx([first, second], abs=1e-6)
+
+
+def test_a_single_fold_has_no_spread_and_says_so(store):
+    the_study = toy.study()
+    clips, fold = toy.clips(), toy.folds()[0]
+    store.record_study(the_study)
+    store.record_clips(clips, [fold])
+    store.record(toy.accuracy_block("tt", 0, "a", [0]))
+    row = rows_of(store)["tt"]
+    assert row["accuracy_folds"] == [11 / 12]
+    assert (row["accuracy_fold_mean"], row["accuracy_fold_sd"]) == (None, None)
+    assert row["reasons"]["accuracy_fold_sd"].startswith("one fold")
+
+
+def test_unweighted_recall_counts_a_rare_class_as_much_as_a_common_one(store):
+    calm = [row for row in range(24) if toy.LABELS[row] == 0]
+    rows = written(store, wrong=calm[:4])  # four of eight calm clips; sixteen glad ones are right
+    assert rows["tt"]["unweighted_recall"] == pytest.approx((1 / 2 + 1) / 2)
+    assert rows["tt"]["accuracy"] == pytest.approx(20 / 24)
+
+
+def recorded(store, protocol, people=None):
+    the_study = {**toy.study(), "data": {"name": "toy", "protocol": protocol}}
+    clips = toy.clips() if people is None else dataclasses.replace(toy.clips(), subjects=tuple(people))
+    toy.record_head(store, the_study)
+    store.record_clips(clips, toy.folds())
+    toy.record_blocks(store, the_study)
+    return rows_of(store)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "people", "doubt"),
+    [
+        ("leaky-image", None, Doubt.LEAKY_FOLDS),
+        ("given", ["p"] * 30, Doubt.SHARED_PEOPLE),
+        ("given", None, None),
+        ("given", [""] * 30, None),  # not known
+        ("subjects-ascending", None, None),
+        ("contiguous", ["p"] * 30, None),  # within one person, as it says
+    ],
+)
+def test_a_leak_is_a_doubt_about_every_accuracy(store, protocol, people, doubt):
+    rows = recorded(store, protocol, people)
+    for row in rows.values():
+        assert {each for each in row["doubts"] if each in (Doubt.LEAKY_FOLDS, Doubt.SHARED_PEOPLE)} == ({doubt} if doubt else set())
+    made = summary.write_summary(store, store.path.parent)
+    assert made["data"]["protocol"] == protocol
+
+
+def test_test_clips_of_trained_people_are_counted(store):
+    people = [f"p{row}" for row in range(30)]
+    people[0] = people[5] = people[20]  # two tested rows of fold a, one of fold b
+    rows = recorded(store, "given", people)
+    made = summary.write_summary(store, store.path.parent)
+    assert [fold["shared"] for fold in made["data"]["folds"]] == [2, 1]
+    assert Doubt.SHARED_PEOPLE in rows["tt"]["doubts"]
 
 
 def test_accuracy_averages_the_seeds(store):
@@ -289,6 +362,7 @@ def test_training_columns_average_over_seeds_and_folds(store):
     row = written(store, toy.study(seeds=(0, 1)))["tt"]
     assert row["train_epoch_s"] == 0.25
     assert row["validation_accuracy"] == pytest.approx(0.55)  # 0.5 and 0.6, at the kept epoch
+    assert row["accuracy_best_epoch"] == pytest.approx(0.85)
     assert row["accuracy_last_epoch"] == pytest.approx(0.75)
     assert row["way_text"] == "way of tt"
 

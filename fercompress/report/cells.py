@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fercompress.records import Doubt
+from fercompress.report.leak import marked
 from fercompress.report.record import ReportInput, Row
 from fercompress.report.units import interval_text
 
@@ -83,7 +84,8 @@ class Column:
                 exact += f", {self.interval} = [{bounds[0]}, {bounds[1]}]"
         if more := self.sub(given, row):
             parts.append(more)
-        return Cell(self.show(value), ", ".join(parts), exact, marks)
+        text = self.show(value)
+        return Cell(marked(row, text) if Doubt.LEAKY_FOLDS in doubts_on(row, self.key) else text, ", ".join(parts), exact, marks)
 
 
 def reason(row: Row, key: str) -> str:
@@ -95,6 +97,9 @@ _NET = ("power_net_w", "energy_inference_j", "energy_clip_j")  # the cells of en
 _POWERS = ("power_w", *_NET)
 _SPEEDUPS = ("speedup_extractor", "speedup_predictor", "speedup_clip")
 _MEMORY = tuple(f"memory_{step}_bytes" for step in ("interpreter", "runtime", "model", "peak"))
+_ACCURACIES = (
+    "accuracy", "accuracy_drop", "unweighted_recall", "accuracy_fold_mean", "accuracy_best_epoch", "accuracy_last_epoch", "validation_accuracy",
+)  # fmt: skip
 # Which numbers a doubt weakens: it is shown beside them.
 WEAKENS: dict[str, tuple[str, ...]] = {
     Doubt.FEW_SAMPLES: ("latency_clip_p90_ns",),
@@ -107,6 +112,8 @@ WEAKENS: dict[str, tuple[str, ...]] = {
     Doubt.THROTTLED: _LATENCIES,
     Doubt.ONE_SEED: ("accuracy", "accuracy_drop"),
     Doubt.FEW_PEOPLE: ("accuracy",),
+    Doubt.LEAKY_FOLDS: _ACCURACIES,
+    Doubt.SHARED_PEOPLE: _ACCURACIES,
     Doubt.INCOMPLETE: ("accuracy", *_SPEEDUPS),
     Doubt.SHAPES_VARY: ("stored_bytes", "ratio_model_bytes", *_LATENCIES),
     Doubt.IDLE_DRIFT: ("power_idle_w", *_NET),

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fercompress.report.cells import Cell, Table
+from fercompress.report.leak import accuracy_text
 from fercompress.report.pairs import Change, accuracy_change, speedup
 from fercompress.report.record import ReportInput, Row
 from fercompress.report.tables import heads, points_cell, variant_cell
-from fercompress.report.units import bytes_text, faster_text, interval_text, percent_text, points_text, ratio_text, time_text
+from fercompress.report.units import bytes_text, faster_text, interval_text, points_text, ratio_text, time_text
 
 SAME_BYTES = 1.05  # two variants within 5 % of each other's bytes count as equally large
 
 
 @dataclass(frozen=True)
 class Remark:
-    """kind: what it is about ("gain", "cost", "but", "otherwise") or who wins ("control", "train", "mixed", "tie", "open")"""
+    """kind: what it is about ("gain", "cost", "but", "paper", "otherwise") or who wins ("control", "train", "mixed", "tie", "open")"""
 
     kind: str
     text: str
@@ -113,7 +114,7 @@ def _accuracy(row: Row) -> Cell:
     size = f"{row['stored_bytes']:,} B" if row.get("stored_bytes") else "bytes not known"
     if row.get("accuracy") is None:
         return Cell("n/a", size, missing=True)
-    return Cell(percent_text(row["accuracy"]), size, exact=f"{row['accuracy']}")
+    return Cell(accuracy_text(row), size, exact=f"{row['accuracy']}")
 
 
 def beaten(given: ReportInput, target: str) -> list[Remark]:

@@ -24,8 +24,9 @@ from fercompress.report.canvas import (
     write_value,
 )
 from fercompress.report.ladder import Rung
+from fercompress.report.leak import accuracy_text
 from fercompress.report.record import ReportInput, Row
-from fercompress.report.units import bytes_text, interval_text, percent_text, ratio_text, time_text
+from fercompress.report.units import bytes_text, interval_text, ratio_text, time_text
 
 # Okabe and Ito's palette, told apart by people with any kind of colour vision; families and stages differ in their marks too.
 FAMILIES = {"dense": ("#3b3f46", "o"), "tensor train": ("#0072b2", "s"), "control": ("#d55e00", "D")}
@@ -69,7 +70,7 @@ def accuracy_against(given: ReportInput, target: str, key: str, suffix: str = ""
         legend(figure, [_mark(family, *mark) for family, mark in FAMILIES.items() if family in present])
         named = {row["variant"] for row in (rows if len(rows) <= MANY else _best(rows, key))} | {given.baseline}
         label_points(figure, axes, [point for point in points if point.name in named])
-        said = "; ".join(f"{row['variant']} {percent_text(row['accuracy'])} at {show(row[key])}" for row in rows)
+        said = "; ".join(f"{row['variant']} {accuracy_text(row)} at {show(row[key])}" for row in rows)
         title = f"Accuracy against {what}"
         caption = "Upper left is best. Bars: 95 % intervals. Filled marks: int8; hollow: float. The vertical axis does not start at 0." + (
             " Named: the baseline, and those that none beats in both." if len(named) < len(rows) else ""
@@ -226,7 +227,7 @@ def confusion(given: ReportInput, target: str, variant: str, suffix: str = "") -
         caption = "In percent of each row; empty: below 0.5 %. All seeds and folds together." + (
             f" Without an answer: {silent} clips." if silent else ""
         )
-        return finish(figure, f"confusion-{variant}{suffix}", title, f"{title}. Right answers: {recalls}.", caption)
+        return finish(figure, f"confusion-{variant}{suffix}", title, f"{title}. Right answers ({given.clip_word}clips): {recalls}.", caption)
 
 
 def chosen(given: ReportInput, target: str, compared: Sequence[str], rungs: Sequence[Rung] = (), suffix: str = "") -> list[Picture]:

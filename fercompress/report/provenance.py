@@ -50,6 +50,9 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
+LEAK = ": people of the test clips are trained on too"
+
+
 def facts(given: ReportInput) -> Table:
     """Where the numbers come from: data, target, settings."""
     data = given.data
@@ -58,6 +61,7 @@ def facts(given: ReportInput) -> Table:
         ("Study", given.study),
         ("Made", given.created_utc),
         ("Data", f"{data['name']}{', simulated' if data['simulated'] else ''}; clips left out: {data['left_out']}"),
+        *([("Protocol", f"{data['protocol']}{LEAK if given.leaky else ''}")] if data.get("protocol") else []),
         ("Clips per fold", folds),
         ("Data fingerprint", str(data["fingerprint"])),
         ("Classes", ", ".join(map(str, data["classes"]))),

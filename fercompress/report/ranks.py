@@ -12,8 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from fercompress.report.canvas import INK, LINE, QUIET, Picture, finish, legend, log_axis, panels
+from fercompress.report.leak import accuracy_text
 from fercompress.report.record import ReportInput, Row
-from fercompress.report.units import bytes_text, percent_text
+from fercompress.report.units import bytes_text
 
 PUBLISHED = 221  # times smaller than its baseline: the paper's largest figure; what was counted is not public
 WAYS = {
@@ -111,7 +112,7 @@ def accuracy_bytes_ranks(given: ReportInput, target: str, suffix: str = "") -> P
         legend(figure, marks)
         said = "; ".join(
             f"{line.way} at {_bits_text(line.bits)}: "
-            + ", ".join(f"rank {row['tt_rank']} {percent_text(row['accuracy'])} in {bytes_text(row['stored_bytes'])}" for row in line.rows)
+            + ", ".join(f"rank {row['tt_rank']} {accuracy_text(row)} in {bytes_text(row['stored_bytes'])}" for row in line.rows)
             for line in found
         )
         caption = (

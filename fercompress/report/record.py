@@ -33,7 +33,8 @@ class ReportInput:
     recipes: variant -> the steps that make it, each {"step": kind, setting: value, ...}
     manifests: variant -> the manifest.json of its timed bundle; a variant that is not exported yet has none
     data: name, simulated (bool), fingerprint (sha256), classes (names), left_out (how many clips),
-        folds (list of {"name", "train", "validation", "test"})
+        folds (list of {"name", "train", "validation", "test"}; "shared": test clips of people that are in another part too);
+        protocol: how they were cut, where there is a choice
     host: target -> {fact: value}, shown as given
     settings: how it was measured ({"rounds": 6, ...}), shown as given
     faults: blocks that failed or were excluded: {"variant", "target", "pass", "status", "reason"};
@@ -144,7 +145,12 @@ class ReportInput:
     @property
     def clip_word(self) -> str:
         """Goes before "clips" wherever a figure rests on them."""
-        return "simulated " if self.data["simulated"] else ""
+        return ("simulated " if self.data["simulated"] else "") + ("leaky-image " if self.leaky else "")
+
+    @property
+    def leaky(self) -> bool:
+        """Whether folds were cut without regard to people: every accuracy is then marked."""
+        return bool(self.data.get("protocol") == "leaky-image")
 
     def timing_word(self, target: str) -> str:
         """Goes before every timing of the target."""

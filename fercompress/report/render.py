@@ -16,10 +16,12 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoesca
 from markupsafe import Markup, escape
 
 from fercompress.errors import DiskFullError, ResultsError
-from fercompress.report import cells, controls, figures, flips, ladder, paper, provenance, sizes, story, tables, training
+from fercompress.report import cells, controls, figures, flips, folds, ladder, paper, provenance, sizes, story, tables, training
 from fercompress.report.canvas import Picture
 from fercompress.report.record import ReportInput
 from fercompress.report.story import Story
+
+WITHOUT_ACCURACY = ("speed", "size", "costs", "power")  # tables by name
 
 
 def render(given: ReportInput, out: Path) -> list[Path]:
@@ -63,8 +65,10 @@ def texts(given: ReportInput, stories: Sequence[Story], pictures: Mapping[str, S
 
 
 def _marked(given: ReportInput, target: str, table: cells.Table) -> cells.Table:
-    """No table of a simulated target is mistaken for a measured one's."""
-    return replace(table, caption=f"{table.caption} (simulated target)") if target in given.simulated_targets else table
+    """No table of a simulated target is mistaken for a measured one's, none with accuracies of leaky folds for a fair one."""
+    marks = ["simulated target"] if target in given.simulated_targets else []
+    marks += ["leaky-image folds"] if given.leaky and table.name not in WITHOUT_ACCURACY else []
+    return replace(table, caption=f"{table.caption} ({', '.join(marks)})") if marks else table
 
 
 def _pictures(given: ReportInput, told: Story) -> list[Picture]:
@@ -92,6 +96,7 @@ def _details(given: ReportInput, told: Story) -> list[cells.Table]:
         controls.table(given, target),
         sizes.four_ways(given, target),
         tables.variants(given, target, tables.ACCURACIES, "accuracy", "Accuracy"),
+        folds.table(given, target),
         flips.table(given, target),
         training.costs(given, target),
         training.ways(given, target),

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fercompress.records import QUARANTINED, Doubt
+from fercompress.report import paper
 from fercompress.report.cells import reason
 from fercompress.report.controls import SAME_BYTES, Remark, beaten, compare
 from fercompress.report.ladder import Rung, climb
+from fercompress.report.leak import accuracy_text, marked
 from fercompress.report.record import ReportInput, Row
 from fercompress.report.units import bytes_text, count_text, faster_text, interval_text, percent_text, ratio_text, time_text, watts_text
 
@@ -54,7 +56,9 @@ class Story:
 def tell(given: ReportInput, target: str) -> Story:
     rows, baseline = given.on(target), given.baseline_row(target)
     said = compare(given, rows), _certainty(given, rows), _gaps(rows), tuple(climb(given, target))
-    but = tuple(beaten(given, target))  # whatever is said else: a control that wins stands on the first screen
+    published = paper.sentence(str(given.data["name"]), given.data.get("protocol"))
+    beside = () if published is None else (Remark("paper", published),)
+    but = (*beaten(given, target), *beside)  # whatever is said else: a control that wins stands on the first screen
     able = _able(rows, baseline, _validated(given))
     chosen = pick(able)
     if chosen is None or baseline is None:
@@ -142,8 +146,8 @@ def _cost(row: Row, baseline: Row) -> str:
     if row.get("accuracy") is None or baseline.get("accuracy") is None:
         return f"What it costs in accuracy is not known: {reason(row, 'accuracy')}."
     sentence = (
-        f"It recognises {percent_text(row['accuracy'])}{_interval(row)} of {count_text(row['n_clips'])} test clips; "
-        f"**{baseline['variant']}** recognises {percent_text(baseline['accuracy'])}{_interval(baseline)}"
+        f"It recognises {accuracy_text(row)}{_interval(row)} of {count_text(row['n_clips'])} test clips; "
+        f"**{baseline['variant']}** recognises {accuracy_text(baseline)}{_interval(baseline)}"
     )
     limit = row.get("accuracy_drop_limit95")
     if limit is None:
@@ -168,7 +172,7 @@ def _others(able: Sequence[Row], chosen: Row) -> list[str]:
         figures = f"{time_text(fastest['latency_clip_p50_ns'])} per clip, {bytes_text(fastest['stored_bytes'])}"
         said.append(f"If only speed counts: **{fastest['variant']}** ({figures}).")
     if best["variant"] != chosen["variant"]:
-        said.append(f"If only accuracy counts: **{best['variant']}** ({percent_text(best['validation_accuracy'])} of the validation clips).")
+        said.append(f"If only accuracy counts: **{best['variant']}** ({accuracy_text(best, 'validation_accuracy')} of the validation clips).")
     return [" ".join(said)] if said else []
 
 
@@ -180,7 +184,7 @@ def _rivals(rows: Sequence[Row], remarks: Sequence[Remark], chosen: Row) -> list
             continue
         rival = next(row for row in rows if row["variant"] == remark.control)
         validation = rival.get("validation_accuracy")
-        why = "it has no validation accuracy" if validation is None else f"its validation accuracy is {percent_text(validation)}"
+        why = "it has no validation accuracy" if validation is None else f"its validation accuracy is {accuracy_text(rival, 'validation_accuracy')}"
         said.append(Remark("but", f"{remark.verdict}. The rule passes it over: {why}."))
     return said
 
@@ -199,7 +203,8 @@ def _tiles(given: ReportInput, row: Row, baseline: Row) -> tuple[Tile, ...]:
         if value is None:
             tiles.append(Tile(label, "n/a", reason(row, key), missing=True))
             continue
-        finer = [] if own or base is None else [f"baseline {show(base)}"]
+        # Where folds leak, the label above the value says so already.
+        finer = [] if own or base is None else [f"baseline {marked(row, show(base)) if key == 'accuracy' else show(base)}"]
         if key == "accuracy":
             finer.insert(0, f"{_interval(row).strip()} n = {count_text(row['n_clips'])}".strip())
         if key == "stored_bytes" and row.get("ratio_model_bytes") is not None and not own:

@@ -27,6 +27,10 @@ def _n_clips(_: ReportInput, row: Row) -> str:
     return f"n = {count_text(row['n_clips'])}"
 
 
+def _spread(_: ReportInput, row: Row) -> str:
+    return "" if row.get("accuracy_fold_sd") is None else f"SD {100 * row['accuracy_fold_sd']:.1f} points"
+
+
 def _limit(_: ReportInput, row: Row) -> str:
     limit = row.get("accuracy_drop_limit95")
     return "" if limit is None else f"not worse than {_drop(limit)}"
@@ -97,6 +101,10 @@ SPEED = (
 ACCURACIES = (
     ACCURACY,
     DROP,
+    Column("unweighted_recall", "Mean over classes (UAR)", percent_text),
+    Column("accuracy_fold_mean", "Mean of folds", percent_text, sub=_spread),
+    Column("accuracy_best_epoch", "Kept epoch, in torch", percent_text),
+    Column("accuracy_last_epoch", "Last epoch, in torch", percent_text),
     Column("majority_share", "Largest class", percent_text),
     Column("chance", "Chance", percent_text),
     Column("seeds", "Seeds", count_text),

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fercompress.report.cells import Cell, Column, Table, reason
+from fercompress.report.leak import accuracy_text, marked
 from fercompress.report.pairs import accuracy_change
 from fercompress.report.record import ReportInput, Row
 from fercompress.report.tables import heads, points_cell, variant_cell, variants
@@ -99,8 +100,8 @@ def ways(given: ReportInput, target: str) -> Table:
                     Cell(str(row["way"]).replace("-", " ")),
                     _accuracy(row),
                     change,
-                    _validated(best_within(epochs, count=contest.epochs), f"{contest.epochs} epochs"),
-                    _validated(best_within(epochs, seconds=contest.seconds), seconds_text(contest.seconds)),
+                    _validated(row, best_within(epochs, count=contest.epochs), f"{contest.epochs} epochs"),
+                    _validated(row, best_within(epochs, seconds=contest.seconds), seconds_text(contest.seconds)),
                     _total(row),
                 )
             )
@@ -115,13 +116,13 @@ def _accuracy(row: Row) -> Cell:
     if row.get("accuracy") is None:
         return Cell("n/a", exact=reason(row, "accuracy"), missing=True)
     bounds = row.get("accuracy_ci95")
-    return Cell(percent_text(row["accuracy"]), "no interval" if bounds is None else interval_text(bounds, percent=True), f"{row['accuracy']}")
+    return Cell(accuracy_text(row), "no interval" if bounds is None else interval_text(bounds, percent=True), f"{row['accuracy']}")
 
 
-def _validated(share: float | None, within: str) -> Cell:
+def _validated(row: Row, share: float | None, within: str) -> Cell:
     if share is None:
         return Cell("n/a", f"no epoch within {within}", missing=True)
-    return Cell(percent_text(share), f"within {within}", exact=f"{share}")
+    return Cell(marked(row, percent_text(share)), f"within {within}", exact=f"{share}")
 
 
 def _total(row: Row) -> Cell:

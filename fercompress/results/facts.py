@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fercompress.records import Block, History, Int64, LeftOut, Size
+from fercompress.records import Block, Clips, Fold, History, Int64, LeftOut, Size
 
 
 @dataclass(frozen=True)
 class FoldFacts:
-    """A fold's test clips: index int64 (n,) into the `Clips`, labels int64 (n,), n strings each; and how many clips the other parts hold."""
+    """A fold's test clips: index int64 (n,) into the `Clips`, labels int64 (n,), n strings each; and how many clips the other parts hold.
+
+    shared_clips: how many of the test clips show a subject that is in another part too; None where subjects are not known, or were not compared
+    """
 
     name: str
     train_clips: int
@@ -21,6 +24,7 @@ class FoldFacts:
     clip_ids: tuple[str, ...]
     subjects: tuple[str, ...]
     clusters: tuple[str, ...]
+    shared_clips: int | None = None
 
 
 @dataclass(frozen=True)
@@ -80,3 +84,18 @@ class Entry:
     recorded: str
     counted: bool
     block: Block
+
+
+def shared_clips(clips: Clips, fold: Fold) -> int | None:
+    """How many test clips show a subject that is in another part too; None where a subject is not known, or nothing was trained."""
+    others = {clips.subjects[row] for row in (*fold.train, *fold.validation)}
+    tested = {clips.clip_ids[row]: clips.subjects[row] for row in fold.test}  # windows of one clip count once
+    return None if not others or "" in others or "" in tested.values() else sum(subject in others for subject in tested.values())
+
+
+def face_rates(clips: Clips) -> dict[str, float]:
+    """Clip -> share of its frames that held a face: the mean of its windows."""
+    of_clip: dict[str, list[float]] = {}
+    for clip, rate in zip(clips.clip_ids, clips.face_rates, strict=True):
+        of_clip.setdefault(clip, []).append(rate)
+    return {clip: sum(rates) / len(rates) for clip, rates in of_clip.items()}

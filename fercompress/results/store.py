@@ -20,7 +20,7 @@ import numpy as np
 from fercompress.errors import ResultsError
 from fercompress.records import Block, BlockKey, Bundle, Clips, Fold, History, LeftOut, Pass, Size, Status
 from fercompress.results import journal, rows
-from fercompress.results.facts import ClipFacts, Entry, FoldFacts, StoredBundle, Training
+from fercompress.results.facts import ClipFacts, Entry, FoldFacts, StoredBundle, Training, face_rates, shared_clips
 from fercompress.results.rows import json_text
 
 __all__ = ["FILE", "ClipFacts", "Entry", "FoldFacts", "Store", "StoredBundle", "Training"]
@@ -74,6 +74,7 @@ class Store:
                     "name": fold.name, "train_clips": len(fold.train), "validation_clips": len(fold.validation),
                     "index": fold.test.tolist(), "labels": clips.labels[fold.test].tolist(),
                     **{column: [getattr(clips, column)[i] for i in fold.test] for column in ("clip_ids", "subjects", "clusters")},
+                    "shared_clips": shared_clips(clips, fold),
                 }
                 for fold in folds
             ],
@@ -124,6 +125,7 @@ class Store:
             FoldFacts(
                 fold["name"], fold["train_clips"], fold["validation_clips"], np.array(fold["index"], np.int64), np.array(fold["labels"], np.int64),
                 tuple(fold["clip_ids"]), tuple(fold["subjects"]), tuple(fold["clusters"]),
+                fold.get("shared_clips"),
             )
             for fold in facts["folds"]
         )  # fmt: skip
@@ -242,14 +244,6 @@ class Store:
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with journal.named_errors(self.path):
             return self._db.execute(query, values).fetchall()
-
-
-def face_rates(clips: Clips) -> dict[str, float]:
-    """Clip -> share of its frames that held a face: the mean of its windows."""
-    of_clip: dict[str, list[float]] = {}
-    for clip, rate in zip(clips.clip_ids, clips.face_rates, strict=True):
-        of_clip.setdefault(clip, []).append(rate)
-    return {clip: sum(rates) / len(rates) for clip, rates in of_clip.items()}
 
 
 def _place(values: Sequence[Any]) -> tuple[Any, ...]:

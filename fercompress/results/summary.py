@@ -26,7 +26,8 @@ from fercompress.results.tables import Tables, read_tables
 #   1  one row per variant and target
 #   2  `way` is a short name, its sentence is `way_text`; rank and bits, dense counts, epochs and durations of the training
 #   3  idle and net power, joules per inference and per clip, what the meter reads
-SCHEMA = 3
+#   4  accuracy by fold, its mean and spread; unweighted recall; the best epoch beside the last; the protocol, and whose faces it shows twice
+SCHEMA = 4
 
 
 def json_schema() -> dict[str, Any]:
@@ -50,9 +51,13 @@ def document(found: Tables) -> dict[str, Any]:
         "name": clips.name,
         "fingerprint": clips.fingerprint,
         "simulated": clips.simulated,
+        "protocol": found.protocol,
         "classes": list(clips.classes),
         "left_out": len(clips.left_out),
-        "folds": [{"name": f.name, "train": f.train_clips, "validation": f.validation_clips, "test": len(f.index)} for f in clips.folds],
+        "folds": [
+            {"name": f.name, "train": f.train_clips, "validation": f.validation_clips, "test": len(set(f.clip_ids)), "shared": f.shared_clips}
+            for f in clips.folds
+        ],
     }
     return {
         "schema": SCHEMA,
@@ -89,6 +94,8 @@ def flat(row: Mapping[str, Any]) -> dict[str, Any]:
     for column, value in row.items():
         if column.endswith("_ci95"):
             cells[f"{column}_lo"], cells[f"{column}_hi"] = value or (None, None)
+        elif column == "accuracy_folds":
+            cells[column] = "; ".join("" if share is None else f"{share:.6g}" for share in value or ())
         elif column == "doubts":
             cells[column] = "; ".join(value)
         elif column == "reasons":

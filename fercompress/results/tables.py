@@ -70,6 +70,12 @@ class Tables:
         return [each for each in self.trainings if each.variant == variant]
 
     @property
+    def protocol(self) -> str | None:
+        """How clips were cut into folds; None where the data set has one way only."""
+        protocol = (self.study.get("data") or {}).get("protocol")
+        return None if protocol is None else str(protocol)
+
+    @property
     def epochs(self) -> pd.DataFrame:
         """One line per epoch of every training: shares, seconds; kept: the epoch whose weights were exported."""
         lines = [

@@ -68,7 +68,15 @@ def training(row: Row) -> None:
     else:
         row.lack("not recorded", "way_text")
     if not trainings:
-        columns = ("train_epoch_s", "train_epochs", "train_total_s", "time_to_dense_s", "validation_accuracy", "accuracy_last_epoch")
+        columns = (
+            "train_epoch_s",
+            "train_epochs",
+            "train_total_s",
+            "time_to_dense_s",
+            "validation_accuracy",
+            "accuracy_best_epoch",
+            "accuracy_last_epoch",
+        )
         row.lack("no training of its own", *columns)
         return
     row.put(validation_accuracy=_mean(trainings, [each.history.validation_accuracy[each.history.best_epoch] for each in trainings]))
@@ -77,12 +85,17 @@ def training(row: Row) -> None:
         row.put(train_epoch_s=float(np.median(seconds)))
     else:
         row.lack("no epoch on cached features was timed", "train_epoch_s")
-    last = [each.last_epoch_accuracy for each in trainings if each.last_epoch_accuracy is not None]
-    if len(last) == len(trainings):
-        row.put(accuracy_last_epoch=_mean(trainings, last, _test_clips(row.tables)))
-    else:
-        row.lack("not every training was tested after its last epoch", "accuracy_last_epoch")
+    _tested(row, trainings, "accuracy_best_epoch", [each.best_epoch_accuracy for each in trainings], "at the epoch that was kept")
+    _tested(row, trainings, "accuracy_last_epoch", [each.last_epoch_accuracy for each in trainings], "after its last epoch")
     _durations(row, trainings, bundle)
+
+
+def _tested(row: Row, trainings: Sequence[Training], column: str, found: Sequence[float | None], when: str) -> None:
+    known = [share for share in found if share is not None]
+    if len(known) == len(trainings):
+        row.put(**{column: _mean(trainings, known, _test_clips(row.tables))})
+    else:
+        row.lack(f"not every training was tested {when}", column)
 
 
 def _durations(row: Row, trainings: Sequence[Training], bundle: StoredBundle | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -14,8 +14,9 @@ from fercompress.records import Clips, Fold, Int64
 def given(clips: Clips) -> Fold:
     """Tests on the given test part; validation is cut out of the given training part, never out of the test part. raises: DataError
 
-    Clips that share a subject or a recording (an actor, a movie) are validated on or trained on together. Where only one training clip in twenty
-    or fewer would be left for that, since a few large recordings hold nearly all, subjects alone decide.
+    Clips that share a subject or a recording (an actor, a movie) are validated on or trained on together. Where no sixth of the clips can be held out
+    so, since a few recordings hold nearly all clips, or all of a class, subjects alone are kept together, and the fold is called `given-by-subject`;
+    where that fails too, single clips, and it is called `given-by-clip`.
     """
     parts.check_classes(clips)
     if not clips.parts:
@@ -32,18 +33,27 @@ def given(clips: Clips) -> Fold:
     both = set(np.array(clips.clip_ids)[train]) & set(np.array(clips.clip_ids)[test])
     if both:
         raise DataError(f"{clips.name}: clip {str(min(both))!r} is in the train and the test part; keep it in one")
-    return parts.fold(clips, "given", test, parts.held_out(clips, train, _together(clips, train), turn=0), apart=False)
+    cuts = [(name, groups, parts.held_out(clips, train, groups, turn=0)) for name, groups in _groups(clips)]
+    fits = [(name, validation) for name, groups, validation in cuts if _fits(clips, train, validation, groups)]
+    name, validation = fits[0] if fits else (cuts[-1][0], cuts[-1][2])
+    return parts.fold(clips, name, test, validation, apart=False)
 
 
-def _together(clips: Clips, rows: Int64) -> tuple[str, ...]:
-    """One group per clip, such that clips of one subject or recording share theirs; what is not known ("") joins nothing."""
+def _fits(clips: Clips, train: Int64, validation: Int64, groups: Sequence[str]) -> bool:
+    """Between a twentieth and a third is held out, whole groups of it, and every class stays trained on."""
+    rest = np.setdiff1d(train, validation)
+    if {groups[row] for row in validation} & {groups[row] for row in rest}:
+        return False
+    return len(train) / 20 <= len(validation) <= len(train) / 3 and set(clips.labels[rest]) == set(clips.labels[train])
+
+
+def _groups(clips: Clips) -> list[tuple[str, tuple[str, ...]]]:
+    """The fold's name and one group per clip, the widest groups first; what is not known ("") joins nothing."""
     ids = [f"clip {clip}" for clip in clips.clip_ids]
     subjects = [f"subject {subject}" if subject else own for subject, own in zip(clips.subjects, ids, strict=True)]
     recordings = [f"recording {recording}" if recording else own for recording, own in zip(clips.recordings, ids, strict=True)]
     joined = _components(zip(subjects, recordings, strict=True))
-    groups = tuple(joined[subject] for subject in subjects)
-    counts = np.unique([groups[row] for row in rows], return_counts=True)[1]
-    return groups if counts.max() <= len(rows) * (1 - 1 / 20) else tuple(subjects)
+    return [("given", tuple(joined[subject] for subject in subjects)), ("given-by-subject", tuple(subjects)), ("given-by-clip", tuple(ids))]
 
 
 def _components(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
