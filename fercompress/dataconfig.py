@@ -90,14 +90,15 @@ class MmiData(Video):
     subjects: a CSV file with the columns session,subject, relative to --data-root, in place of what the names of the videos say (S001-002)
     turn: which videos of the front view alone are turned by 90 degrees clockwise: `coding` (those without onset-apex-offset coding are stored on
         their side), `never`, `always`
-    half: where a video shows front and profile beside each other, the half that shows the front
+    half: where a video shows front and profile beside each other, the half that shows the front; `seen`: where the detector of `faces` sees one in
+        the first frame
     """
 
     name: Literal["mmi"]
     protocol: SubjectProtocol = "subjects-ascending"
     subjects: str | None = None
     turn: Literal["coding", "never", "always"] = "coding"
-    half: Literal["left", "right"] = "right"
+    half: Literal["seen", "left", "right"] = "seen"
     take: Literal["last", "uniform", "apex", "windows"] = "apex"
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fercompress.data import media, mmi, oao
 from fercompress.data.listing import Listing, Moments
-from fercompress.dataconfig import MmiData
+from fercompress.dataconfig import Faces, MmiData
 from fercompress.errors import DataError
 
 
@@ -79,6 +79,34 @@ def test_the_other_half_and_no_turn_are_the_studys_to_ask_for(own: facetrees.Tre
     assert stored() == [("right", 0), ("whole", 0), ("whole", 90)]
     assert stored(half="left", turn="never") == [("left", 0), ("whole", 0), ("whole", 0)]
     assert stored(turn="always") == [("right", 0), ("whole", 90), ("whole", 90)]
+
+
+def test_the_half_with_the_front_is_seen_wherever_it_is(own: facetrees.Tree):
+    path = session(own, 1) / "S001-001.avi"
+    shown = facetrees.scenes(facetrees.faces(1, 1, 0, 3))
+    blank = np.full_like(shown[0], 70)
+    for pair, half, told in (
+        ((shown, [blank] * 3), "left", []),
+        (([blank] * 3, shown), "right", []),
+        (([blank] * 3, [blank] * 3), "right", ["no face is seen from the front in either half of its first frame: the right one is taken"]),
+    ):
+        facetrees.video(path, [np.concatenate(halves, axis=1) for halves in zip(*pair, strict=True)])
+        listing = mmi.find(data(), own.root)
+        assert listing.clips[0].media.side == half
+        assert [row.reason for row in listing.remarks] == told
+
+
+def test_a_detector_that_is_not_there_is_refused_once(own: facetrees.Tree):
+    with pytest.raises(DataError, match=r"nowhere\.onnx"):
+        mmi.find(data(faces=Faces(detector="nowhere.onnx")), own.root)
+
+
+def test_a_video_that_cannot_be_read_is_left_to_the_decoding(own: facetrees.Tree):
+    (session(own, 1) / "S001-001.avi").write_text("no video")
+    listing = mmi.find(data(), own.root)
+    assert found(listing) == own.clips
+    with pytest.raises(DataError, match="cannot be read as a video"):
+        media.count(listing.clips[0].media)
 
 
 def test_moments_are_where_most_units_are_at_their_apex(tree: facetrees.Tree):

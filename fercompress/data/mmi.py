@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Literal
 from xml.etree.ElementTree import Element
 
-from fercompress.data import copies, media, oao, table, tree, xmlfile
+from fercompress.data import copies, detectors, media, oao, table, tree, xmlfile
+from fercompress.data import view as view_of
 from fercompress.data.listing import FoundClip, Listing, Media
 from fercompress.dataconfig import MmiData
 from fercompress.errors import DataError
@@ -39,7 +40,7 @@ class _Session:
     """A session that shows a basic emotion, and who it may show, by each way to tell."""
 
     clip: FoundClip
-    remark: str
+    remarks: tuple[str, ...]
     subjects: tuple[str, str, str, str]
 
 
@@ -52,6 +53,8 @@ def find(config: MmiData, data_root: Path) -> Listing:
     folders = _sessions(tree.required(data_root, "Sessions"))
     if not folders:
         raise DataError(f"{data_root}: no Sessions/<number>/session.xml here or below; give the folder that holds MMI's Sessions with --data-root")
+    if config.half == "seen":
+        detectors.fingerprint(config.faces.detector)  # refused here, not once in every session
     wanted = table.subjects(data_root / config.subjects) if config.subjects else {}
     sessions: dict[str, _Session] = {}
     left_out = []
@@ -72,7 +75,7 @@ def find(config: MmiData, data_root: Path) -> Listing:
             left_out.append(LeftOut(name, str(error).replace(f"{folder}/", "")))
     named, anonymous = _named(list(sessions.values()), bool(wanted))
     kept, twice = copies.without_copies(named)
-    remarks = [LeftOut(session.clip.clip_id, session.remark) for session in sessions.values() if session.remark] + anonymous
+    remarks = [LeftOut(session.clip.clip_id, remark) for session in sessions.values() for remark in session.remarks] + anonymous
     used = {clip.clip_id for clip in kept}
     counted = Counter(clip.label for clip in named)
     found = {
@@ -120,13 +123,15 @@ def _session(config: MmiData, folder: Path, video: Path, clip_id: str, wanted: d
     labels = _xml(video.with_suffix(".xml"))
     label = CLASSES[_code(labels) - 1]
     session = _xml(folder / "session.xml")
-    side, turn = _stored(config, session, video)
+    side, turn, doubt = _stored(config, session, video)
     moments, remark = oao.moments(video.with_name(f"{video.stem}-oao_aucs.xml"))
     clip = FoundClip(clip_id, label, "", Media((video,), True, side, turn), clip_id, moments=moments)
     tagged = _of_tags(labels) or _of_tags(session)
     by_name = re.match(r"(S\d+)-\d+$", video.stem, re.IGNORECASE)
     named = by_name[1].upper() if by_name else ""
-    return _Session(clip, remark, (wanted.get(folder.name, ""), tagged, _of_element(session) or _of_element(labels), named))
+    return _Session(
+        clip, tuple(filter(None, (remark, doubt))), (wanted.get(folder.name, ""), tagged, _of_element(session) or _of_element(labels), named)
+    )
 
 
 def _xml(path: Path) -> Element:
@@ -150,20 +155,23 @@ def _code(labels: Element) -> int:
     return int(value)
 
 
-def _stored(config: MmiData, session: Element, video: Path) -> tuple[Side, Turn]:
-    """Which part of the stored picture shows the front, and how it must be turned to stand upright."""
+def _stored(config: MmiData, session: Element, video: Path) -> tuple[Side, Turn, str]:
+    """Which part of the stored picture shows the front, how it must be turned to stand upright, and a doubt about that."""
     tracks = list(session.iter("track"))
     track = next((one for one in tracks if one.get("filename", "").lower() == video.name.lower()), tracks[0] if tracks else None)
     view = None if track is None else track.get("view")
     if view == "2":
-        return config.half, 0
+        if config.half != "seen":
+            return config.half, 0, ""
+        half, doubt = view_of.front(video, config.faces.detector)
+        return half, 0, doubt
     if view != "0":
         raise _NotUsedError(
             "session.xml names no view" if view is None else f"view {view}{' (profile)' if view == '1' else ''}: the face is not seen from the front"
         )
     annotations = [element.get("filename", "") for element in session.iter("annotation")]
     coded = bool(annotations) and annotations[-1].lower().endswith("oao_aucs.xml")
-    return "whole", 90 if config.turn == "always" or (config.turn == "coding" and not coded) else 0
+    return "whole", 90 if config.turn == "always" or (config.turn == "coding" and not coded) else 0, ""
 
 
 def _of_tags(root: Element) -> str:
