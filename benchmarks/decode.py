@@ -50,7 +50,7 @@ def scenes(number: int) -> list[np.ndarray[Any, Any]]:
     return shown
 
 
-def written(root: Path, clips: int, kind: str, different: int = 4) -> Listing:
+def written(root: Path, clips: int, kind: str, different: int = 4, shrink: int = 1) -> Listing:
     """`clips` clips on disk: "pictures" (a JPEG for each frame) or "videos" (MPEG-4 in AVI); so many different ones, the others are copies."""
     found = []
     for number in range(clips):
@@ -68,7 +68,7 @@ def written(root: Path, clips: int, kind: str, different: int = 4) -> Listing:
             out.release()
         else:
             for scene, path in zip(scenes(number), files, strict=True):
-                cv2.imwrite(str(path), scene)
+                cv2.imwrite(str(path), scene[::shrink, ::shrink])
         found.append(FoundClip(f"c{number:05d}", ("calm", "glad")[number % 2], f"p{number:05d}", Media(files, video=kind == "videos")))
     return Listing("folder", root, ("calm", "glad"), tuple(found), (), {}, {})
 
@@ -151,7 +151,7 @@ def speed(clips: int, rounds: int, processes: int, tell: Callable[[str], None]) 
 def memory(clips: int, processes: int, tell: Callable[[str], None]) -> dict[str, Any]:
     """The most that this process and its children held at once, summed (pages that they share count for each), every 20 ms."""
     with tempfile.TemporaryDirectory() as folder:
-        few = written(Path(folder) / "data", 8, "pictures")
+        few = written(Path(folder) / "data", 8, "pictures", shrink=4)  # small ones: the time goes to the number of clips
         many = [FoundClip(f"c{number:05d}", "calm", f"p{number}", few.clips[number % 8].media) for number in range(clips)]
         listing = Listing("folder", few.root, few.classes, tuple(many), (), {}, {})
         before = psutil.Process().memory_info().rss
