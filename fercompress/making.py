@@ -16,7 +16,7 @@ from fercompress.errors import ModelError, ShapeError
 from fercompress.export.rknn_toolkit import Converter
 from fercompress.extraction import map_shape
 from fercompress.made import Made, Unmade
-from fercompress.model import inference, optimise, train, zoo
+from fercompress.model import inference, optimise, train, weights, zoo
 from fercompress.progress import Reporter
 from fercompress.records import Clips, Fold, digest
 from fercompress.workbench import Workbench
@@ -26,7 +26,7 @@ from fercompress.workspace import Workspace
 def check(study: config.Study) -> None:
     """Refuse, before the long work, a model that does not run and recipes that do not fit it. raises: StudyError, ModelError, ShapeError"""
     channels = 2 if study.data.difference else 1
-    network = zoo.build(study.model, channels, study.data.size, study.data.frames, 2, study.train.dropout, seed=0)
+    network = _sketch(study)
     train.device_for(study.train.device)
     feature_map = map_shape(network.extractor, channels, study.data.size)
     for variant in study.variants:
@@ -46,7 +46,7 @@ def step_s(study: config.Study) -> tuple[float, float]:
     """Seconds per clip of one training step of the teacher, and of a compressed predictor on ready features: timed now, on eight random clips."""
     data, clips = study.data, 8
     channels = 2 if data.difference else 1
-    network = zoo.build(study.model, channels, data.size, data.frames, 2, study.train.dropout, seed=0)
+    network = _sketch(study)
     frames = torch.rand(clips, data.frames, channels, data.size, data.size)
     features = inference.features_of(network.extractor, frames).detach()
     step = config.TensorTrain(step="tensor-train", rank=1, start="from-scratch")
@@ -64,6 +64,18 @@ def step_s(study: config.Study) -> tuple[float, float]:
         return min(durations) / clips
 
     return seconds(lambda: inference.forward(network, frames)), seconds(lambda: compressed(features))
+
+
+def _sketch(study: config.Study) -> zoo.Network:
+    """The study's network before its clips are read: of two classes, since nobody knows how many there are.
+
+    So weights of a whole model are only read here, and fitted when the teacher begins; those of an extractor are fitted now. raises: ModelError
+    """
+    model = study.model
+    if model.weights is not None and model.weights_part is None:
+        weights.read(Path(model.weights))
+        model = model.model_copy(update={"weights": None})
+    return zoo.build(model, 2 if study.data.difference else 1, study.data.size, study.data.frames, 2, study.train.dropout, seed=0)
 
 
 class Maker:

@@ -24,12 +24,11 @@ SHOWN = 40  # stretches of one label that are printed
 @click.option("--out", type=_path, help="Where timeline.png and timeline.csv go.  [default: reports/predict-<video>]")
 @click.option(
     "--faces",
-    default="cascade",
-    show_default=True,
-    help='How faces are found: "cascade" (OpenCV\'s), the path of an ONNX detector such as YuNet, "centre" (the middle square), "none" (all of it).',
+    help='How faces are found: "cascade" (OpenCV\'s), the path of an ONNX detector such as YuNet, "centre" (the middle square), "none" (all of it).  '
+    "[default: as the bundle's study says, else cascade]",
 )
 @click.option(
-    "--margin", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Around a found face, share of its side: the study's faces.margin."
+    "--margin", type=click.FloatRange(0, 1), help="Around a found face, share of its side.  [default: as the bundle's study says, else 0.25]"
 )
 @click.option(
     "--fps",
@@ -41,7 +40,14 @@ SHOWN = 40  # stretches of one label that are printed
 @click.option("--restart", type=click.IntRange(min=1), metavar="N", help="Begin a new clip after N frames with a face.  [default: one clip]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 def predict(
-    video: Path, bundle_folder: Path, out: Path | None, faces: str, margin: float, rates_fps: tuple[float, ...], restart: int | None, as_json: bool
+    video: Path,
+    bundle_folder: Path,
+    out: Path | None,
+    faces: str | None,
+    margin: float | None,
+    rates_fps: tuple[float, ...],
+    restart: int | None,
+    as_json: bool,
 ) -> None:
     """Run a bundle on VIDEO frame by frame, as on a camera: the label over time, a picture, a table, and whether it keeps up.
 

@@ -206,6 +206,7 @@ def test_data_show_draws_a_picture(folder):
         ["data"],
         ["data", "check"],
         ["data", "show"],
+        ["data", "get"],
     ],
 )
 def test_every_command_explains_itself(command):

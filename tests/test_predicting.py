@@ -30,6 +30,9 @@ def clips() -> UInt8:
     return np.asarray(synthetic.load(config).frames[:3])
 
 
+CUT = predicting.Cutting("none", 0.25, "")
+
+
 class _Silent:
     """A reporter that nobody reads."""
 
@@ -129,7 +132,7 @@ def test_stages_and_deadlines_are_counted_by_hand(tmp_path: Path, clips: UInt8) 
     coming = ticks()
     watched = predicting.watch(video, Runner(made).stream(), lambda frame: frame, predicted.CLASSES, clock=lambda: next(coming))
     assert (watched.spent_ns / 1e6).tolist() == [[1, 5, 30, 4], [2, 5, 20, 4], [3, 5, 20, 4], [4, 5, 20, 4]]
-    found = predicting.found(predicting.VideoRequest(video, made.folder, tmp_path, rates_fps=(25, 1000 / 32)), made, watched)
+    found = predicting.found(predicting.VideoRequest(video, made.folder, tmp_path, rates_fps=(25, 1000 / 32)), made, watched, CUT)
     assert found["frames_per_second"] == pytest.approx(4 / 0.136)
     assert found["frame_ms"] == {"p50": 32.5, "p90": None, "max": 40.0}
     assert found["stages_ms"]["extractor"] == {"p50": 20.0, "p90": None, "max": 30.0}
@@ -143,7 +146,7 @@ def test_many_frames_have_a_p90(tmp_path: Path, clips: UInt8) -> None:
     spent = np.zeros((64, 4), np.int64)
     spent[:, 0] = np.arange(64) * 1_000_000
     line = Timeline(("a",), np.arange(64.0), np.ones((64, 1), np.float32))
-    found = predicting.found(predicting.VideoRequest(tmp_path, made.folder, tmp_path), made, predicting.Watched(line, spent))
+    found = predicting.found(predicting.VideoRequest(tmp_path, made.folder, tmp_path), made, predicting.Watched(line, spent), CUT)
     assert found["stages_ms"]["decode"] == {"p50": 31.5, "p90": pytest.approx(56.7), "max": 63.0}
 
 
@@ -161,6 +164,32 @@ def test_the_runs_own_latency_stands_beside(tmp_path: Path, clips: UInt8) -> Non
             "latency_stream_frame_p50_ns": None,
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("data", "asked", "cut", "doubt"),
+    [
+        (None, {}, ("cascade", 0.25), "no run folder"),
+        ({"name": "synthetic"}, {}, ("cascade", 0.25), "drawn pictures (synthetic)"),
+        ({"name": "folder", "faces": {"by": "detect", "margin": 0.1}}, {}, ("cascade", 0.1), ""),
+        ({"name": "folder", "faces": {"margin": 0.1}}, {"margin": 0.25}, ("cascade", 0.25), "found by cascade with a margin of 0.1"),
+        ({"name": "folder", "faces": {"by": "detect"}}, {"faces": "centre"}, ("centre", 0.25), "found by cascade"),
+        ({"name": "folder", "faces": {"by": "none"}}, {}, ("none", 0.25), ""),
+        ({"name": "folder", "faces": {"by": "none"}}, {"faces": "cascade"}, ("cascade", 0.25), "learned whole pictures"),
+        ({"name": "ckplus", "faces": {"by": None}}, {}, ("cascade", 0.25), "landmarks, where they are there"),
+        ({"name": "afew", "faces": {"by": "aligned"}}, {}, ("cascade", 0.25), "cut by aligned"),
+    ],
+)
+def test_faces_are_cut_as_the_bundles_study_says_and_a_difference_is_told(
+    tmp_path: Path, clips: UInt8, data: dict[str, Any] | None, asked: dict[str, Any], cut: tuple[str, float], doubt: str
+) -> None:
+    made = predicted.made(tmp_path / "bundles", "dense", clips)
+    if data is not None:
+        (tmp_path / "summary.json").write_text(json.dumps({"rows": [], "config": {"data": data}}))
+    found = predicting.cutting(predicting.VideoRequest(tmp_path / "v.avi", made.folder, tmp_path, **asked), made)
+    assert (found.faces, found.margin) == cut
+    assert doubt in found.doubt
+    assert bool(doubt) == bool(found.doubt)
 
 
 @pytest.mark.parametrize("form", ["dense", "numpy"])
@@ -185,6 +214,19 @@ def test_what_is_no_video_and_what_is_no_bundle_are_refused(tmp_path: Path, clip
         run(video, made.folder, video)
     with pytest.raises(DataError, match="ONNX face detector"):
         run(video, made.folder, tmp_path / "out", faces="nowhere.onnx")
+
+
+def test_a_video_that_was_cut_off_is_told(tmp_path: Path, clips: UInt8) -> None:
+    made = predicted.made(tmp_path, "dense", clips)
+    frames = np.random.default_rng(0).integers(0, 256, (40, predicted.SIDE, predicted.SIDE), np.uint8)  # which no codec makes small
+    video = predicted.video(tmp_path / "v.avi", frames)
+    video.write_bytes(video.read_bytes()[:-20_000])
+    found = run(video, made.folder, tmp_path / "out")
+    assert 0 < found["frames"] < len(frames)
+    assert "cannot be decoded" in found["fault"]
+    said = " ".join(found["notes"])
+    assert f"after {found['frames']} frames: {video}: the video cannot be decoded" in said
+    assert "the video ends early" in said
 
 
 def test_the_command_prints_the_label_over_time_and_writes_a_picture_and_a_table(tmp_path: Path, clips: UInt8) -> None:

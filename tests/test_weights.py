@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fercompress import config, studyfile
+from fercompress import config, making, studyfile
 from fercompress.errors import ModelError, StudyError
 from fercompress.model import zoo
 from fercompress.model.zoo import Network
@@ -191,12 +191,31 @@ name = "dense"
 
 def test_one_study_starts_from_the_weights_that_another_prints(tmp_path: Path) -> None:
     (tmp_path / "first.toml").write_text(STUDY)
-    command = [sys.executable, "-m", "fercompress", "train", "first.toml", "--json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=True)
-    (row,) = json.loads(done.stdout)
+
+    def trained(*wishes: str) -> dict[str, str]:
+        command = [sys.executable, "-m", "fercompress", "train", "first.toml", "--json", *wishes]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 0, done.stderr
+        (found,) = json.loads(done.stdout)
+        return dict(found)
+
+    row = trained()
+    again = trained("--set", f"model.weights={row['weights']}", "--out", "second")  # the whole model
+    assert Path(again["weights"]).parent.name != Path(row["weights"]).parent.name  # another teacher
     # Other classes and another hidden size: the extractor alone is taken.
     model = config.Model(hidden=8, weights=str(tmp_path / row["weights"]), weights_part="extractor")
     found = zoo.build(model, 1, 32, 2, 5, 0, seed=3)
     wanted = load_file(tmp_path / row["weights"])
     for name, tensor in found.extractor.state_dict().items():
         assert torch.equal(tensor, wanted[f"extractor.{name}"])
+
+
+def test_weights_are_refused_before_the_long_work(tmp_path: Path) -> None:
+    (tmp_path / "first.toml").write_text(STUDY)
+    torch.save({"a": torch.zeros(1)}, tmp_path / "w.pt")
+    part = ["model.weights_part=extractor"]
+    for words, wishes in (("does not fit extractor", part), ("cannot be read", [])):
+        path = tmp_path / ("w.pt" if wishes else "first.toml")
+        study = studyfile.load_study(str(tmp_path / "first.toml"), [f"model.weights={path}", *wishes])
+        with pytest.raises(ModelError, match=words):
+            making.check(study)

@@ -225,13 +225,15 @@ def tracker(name: str, size: int, margin: float) -> Callable[[UInt8], UInt8 | No
         return lambda frame: warped(frame, _whole(frame.shape, size), size)
     if name == "centre":
         return lambda frame: warped(frame, of_box(_centre(frame), frame.shape, size, 0), size)
-    find, seen = detectors.detector(name), list[Box]()
+    find = detectors.detector(name)
+    last: Box | None = None
 
     def crop(frame: UInt8) -> UInt8 | None:
-        boxes = find(frame)
+        nonlocal last
+        boxes = find(frame, last)
         if not boxes:
             return None
-        seen[:] = [_same_or_largest(boxes, seen[0] if seen else None)]
-        return warped(frame, of_box(seen[0], frame.shape, size, margin), size)
+        last = _same_or_largest(boxes, last)
+        return warped(frame, of_box(last, frame.shape, size, margin), size)
 
     return crop

@@ -84,7 +84,8 @@ def rows(found: Tables) -> list[dict[str, Any]]:
 def _row(found: Tables, variant: str, target: str, order: list[str]) -> dict[str, Any]:
     row = Row(found, variant, target)
     for fill in (
-        columns.engine, columns.size, accuracy, classes, latency, tails, columns.memory, columns.npu, columns.power, training.recipe, training.training,
+        columns.engine, columns.size, accuracy, classes, latency, tails, columns.memory, columns.npu, columns.power,
+        training.recipe, training.training,
     ):  # fmt: skip
         fill(row)
     if found.facts.get(target, {}).get("simulated"):
