@@ -58,7 +58,7 @@ def convert(rknn, job):
 
 def toolkit_version():
     try:
-        from importlib.metadata import version  # CPython 3.8
+        from importlib.metadata import version  # novermin: CPython 3.8, and what follows is for those before
 
         return "rknn-toolkit " + version("rknn-toolkit")
     except Exception:
