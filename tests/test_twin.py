@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import secrets
 import shlex
 import subprocess
 import sys
@@ -225,6 +226,7 @@ def test_a_power_cut_in_mid_block_is_survived_and_the_block_is_measured_anew(mac
     rows = np.resize(np.array([1, 3, 5, 8, 9], np.int64), 3000)  # so many that the block lasts
     bundles = {"a": [MeasuredBundle(tiny_bundle.write(tmp_path / "a"), 0, "f", rows)]}
     board, blocks, cuts = load_board(str(target)), [], []
+    run_id = secrets.token_hex(8)  # the disk outlives the emulator, and with it what another run of this test left
 
     def cut() -> None:
         # The name of an accuracy job whose command has been started.
@@ -242,11 +244,11 @@ def test_a_power_cut_in_mid_block_is_survived_and_the_block_is_measured_anew(mac
 
     thread = threading.Thread(target=cut)
     thread.start()
-    channel = connect(board, tmp_path / "unused", "run-1")
+    channel = connect(board, tmp_path / "unused", run_id)
     with channel:
         measure(
             bundles, tiny_bundle.clips(), Measure(passes=("accuracy",)), board, channel, tmp_path / "work",
-            done=(), record=blocks.append, progress=lambda _: None, run_id="run-1",
+            done=(), record=blocks.append, progress=lambda _: None, run_id=run_id,
         )  # fmt: skip
     thread.join()
     assert len(cuts) == 1
