@@ -140,12 +140,21 @@ def _blacken(sampled: Any, matrix: Placement, shape: tuple[int, ...]) -> None:
     height, width = shape[:2]
     last = len(sampled) - 1
     corners = matrix @ np.array([[0, last, 0, last], [0, 0, last, last], [1, 1, 1, 1]])
-    edge = 1e-6 - 0.5
-    if corners.min() >= -0.5 - 1e-6 and corners[0].max() <= width + edge and corners[1].max() <= height + edge:
+    edge = -0.5  # of the outermost pixel
+    if corners.min() >= edge - 1e-6 and corners[0].max() <= width + edge + 1e-6 and corners[1].max() <= height + edge + 1e-6:
         return
     along = np.arange(len(sampled))
-    x, y = (row[0] * along[None] + row[1] * along[:, None] + row[2] for row in matrix)
-    sampled[(x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)] = 0
+    if matrix[0, 1] == matrix[1, 0] == 0:  # not turned: whole rows and columns
+        x, y = (matrix[axis, axis] * along + matrix[axis, 2] for axis in (0, 1))
+        sampled[(y < edge) | (y > height + edge)] = 0
+        sampled[:, (x < edge) | (x > width + edge)] = 0
+        return
+    import cv2
+
+    frame = np.array([[-0.5, width - 0.5, width - 0.5, -0.5], [-0.5, -0.5, height - 0.5, height - 0.5]])
+    outline = np.linalg.solve(matrix[:, :2], frame - matrix[:, 2:]).T
+    shown = cv2.fillConvexPoly(np.zeros_like(sampled), np.round(outline).astype(np.int32), 1)
+    sampled *= shown
 
 
 def of_box(box: Box, shape: tuple[int, ...], size: int, margin: float) -> Placement:
