@@ -106,6 +106,21 @@ def test_what_lies_below_the_eyes_in_the_picture_lies_below_them_in_the_crop():
     assert rows.mean() > 31.5 - 0.55 * 64 / (2.1 * 1.5)
 
 
+def test_a_turned_crop_is_black_where_it_reaches_past_the_picture_and_nowhere_else():
+    picture = np.full((100, 100), 200, np.uint8)
+    points = points_with_eyes((30, 60), (60, 30))  # turned by 45 degrees; its left corner lies past the picture's left edge
+    placed = landmarks.placement(points, 64, 0.5)
+    assert placed is not None
+    crop = faces.warped(picture, placed, 64)
+    grid = np.stack([*np.meshgrid(np.arange(64), np.arange(64)), np.ones((64, 64))])
+    x, y = np.tensordot(placed, grid, axes=1)
+    inside = np.minimum(np.minimum(x, 99 - x), np.minimum(y, 99 - y))
+    assert (crop[inside > 3] == 200).all()
+    assert (crop[inside < -3] == 0).all()
+    assert (inside > 3).any()
+    assert (inside < -3).any()
+
+
 @pytest.mark.parametrize(
     ("text", "match"), [("1 2\n", "2 numbers; landmarks are 68 lines"), ("x y\n", "must be lines of x and y"), ("nan 1 " * 68, "136 numbers")]
 )

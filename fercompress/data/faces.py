@@ -121,31 +121,48 @@ def rows(config: Video, by: Way, windows: Sequence[Sequence[int]], numbers: Sequ
 def warped(picture: UInt8, placed: Placement, size: int) -> UInt8:
     """The crop along a placement, uint8 (size, size); black where it reaches past the picture.
 
-    Where it shrinks, every pixel is the mean of a grid of samples not more than a pixel of the picture apart: no moire, no missed detail.
+    Where it shrinks, the picture is first shrunk by a whole number (means of blocks), then every pixel of the crop is the mean of a grid of samples
+    not more than a pixel of that apart: no moire, no missed detail.
     """
     import cv2
 
-    fine = max(1, math.ceil(float(np.hypot(placed[0, 0], placed[1, 0])) - 1e-9))
+    step = float(np.hypot(placed[0, 0], placed[1, 0]))  # pixels of the picture per pixel of the crop
+    height, width = picture.shape
+    block = max(1, min(int(step / 2), height, width))
+    if block > 1:
+        whole = picture[: height // block * block, : width // block * block]
+        picture = np.asarray(cv2.resize(whole, (width // block, height // block), interpolation=cv2.INTER_AREA), np.uint8)
+        placed = placed / block
+        placed[:, 2] += (1 / block - 1) / 2
+    fine = max(1, math.ceil(step / block - 1e-9))
     matrix = placed.copy()
     matrix[:, :2] /= fine
     matrix[:, 2] += placed[:, :2] @ np.full(2, (1 / fine - 1) / 2)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     sampled = cv2.warpAffine(picture, matrix, (size * fine, size * fine), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    _blacken(sampled, matrix, picture.shape)
+    _blacken(sampled, matrix, height / block, width / block)
     return np.asarray(sampled if fine == 1 else cv2.resize(sampled, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _blacken(sampled: Any, matrix: Placement, shape: tuple[int, ...]) -> None:
+def _blacken(sampled: Any, matrix: Placement, height: float, width: float) -> None:
     """What lies past the picture; OpenCV's own black border would darken its outermost pixels too."""
-    height, width = shape[:2]
     last = len(sampled) - 1
     corners = matrix @ np.array([[0, last, 0, last], [0, 0, last, last], [1, 1, 1, 1]])
-    edge = 1e-6 - 0.5
-    if corners.min() >= -0.5 - 1e-6 and corners[0].max() <= width + edge and corners[1].max() <= height + edge:
+    edge = -0.5  # of the outermost pixel
+    if corners.min() >= edge - 1e-6 and corners[0].max() <= width + edge + 1e-6 and corners[1].max() <= height + edge + 1e-6:
         return
     along = np.arange(len(sampled))
-    x, y = (row[0] * along[None] + row[1] * along[:, None] + row[2] for row in matrix)
-    sampled[(x < -0.5) | (y < -0.5) | (x > width - 0.5) | (y > height - 0.5)] = 0
+    if matrix[0, 1] == matrix[1, 0] == 0:  # not turned: whole rows and columns
+        x, y = (matrix[axis, axis] * along + matrix[axis, 2] for axis in (0, 1))
+        sampled[(y < edge) | (y > height + edge)] = 0
+        sampled[:, (x < edge) | (x > width + edge)] = 0
+        return
+    import cv2
+
+    frame = np.array([[-0.5, width - 0.5, width - 0.5, -0.5], [-0.5, -0.5, height - 0.5, height - 0.5]])
+    outline = np.linalg.solve(matrix[:, :2], frame - matrix[:, 2:]).T
+    shown = cv2.fillConvexPoly(np.zeros_like(sampled), np.round(outline).astype(np.int32), 1)
+    sampled *= shown
 
 
 def of_box(box: Box, shape: tuple[int, ...], size: int, margin: float) -> Placement:
