@@ -5,6 +5,7 @@ import re
 import pytest
 import toy_report as toy
 
+from fercompress import cli
 from fercompress.records import Doubt
 from fercompress.report import cells, folds, paper, story
 from fercompress.report.render import render, texts
@@ -60,6 +61,21 @@ def test_every_accuracy_of_leaky_folds_is_marked_on_the_page_and_in_the_markdown
         assert found > 20
         assert "tested faces are trained on too" in plain
         assert "Accuracy (leaky-image folds)" in plain
+
+
+@pytest.mark.parametrize("leaky", [True, False])
+def test_the_terminal_marks_leaky_accuracies_and_tells_the_papers_figure(leaky, capsys):
+    empty = dict.fromkeys(
+        ("stored_bytes", "ratio_model_bytes", "latency_clip_p50_ns", "speedup_clip", "speedup_predictor", "memory_peak_bytes", "power_w")
+    )
+    doubts = [str(Doubt.LEAKY_FOLDS)] if leaky else []
+    row = {**empty, "variant": "dense", "target": "here", "accuracy": 0.975, "accuracy_ci95": [0.9, 1.0], "n_clips": 40, "doubts": doubts}
+    data = {"name": "ckplus", "protocol": "leaky-image" if leaky else "subjects"}
+    cli._print_summary({"study": "ckplus", "rows": [row], "data": data}, None, False)
+    told = " ".join(capsys.readouterr().out.split())
+    assert ("97.5 [90.0, 100.0] leaky-image" in told) == leaky
+    assert ("tested faces are trained on too" in told) == leaky
+    assert "The paper reports 97.96 % on CK+" in told
 
 
 def test_fair_folds_are_called_leaky_nowhere(tmp_path):

@@ -103,7 +103,6 @@ ACCURACIES = (
     DROP,
     Column("unweighted_recall", "Mean over classes (UAR)", percent_text),
     Column("accuracy_fold_mean", "Mean of folds", percent_text, sub=_spread),
-    Column("accuracy_best_epoch", "Kept epoch, in torch", percent_text),
     Column("accuracy_last_epoch", "Last epoch, in torch", percent_text),
     Column("majority_share", "Largest class", percent_text),
     Column("chance", "Chance", percent_text),

@@ -137,6 +137,7 @@ def _epoch_count(_: ReportInput, row: Row) -> str:
 
 TRAINING = (
     Column("validation_accuracy", "Validation, before rounding", percent_text),
+    Column("accuracy_best_epoch", "Test, kept epoch", percent_text),
     Column("accuracy_last_epoch", "Test, last epoch", percent_text),
     Column("train_epoch_s", "One epoch", seconds_text),
     Column("train_total_s", "Whole training", seconds_text, sub=_epoch_count),
