@@ -1,16 +1,17 @@
 """Variants that are not measured: which blocks say so, and what a journal makes of them."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from toy_run import folds, latency_block, record_blocks, record_head, study
+from toy_run import SIZES, folds, latency_block, record_blocks, record_head, study
 
 from fercompress import absence
 from fercompress.assignment import Assignment
 from fercompress.made import Unmade
 from fercompress.measure.schedule import MeasuredBundle
-from fercompress.records import Block, BlockKey, Pass, Status
+from fercompress.records import Block, BlockKey, Bundle, Pass, Status
 from fercompress.results.faults import faults
 from fercompress.results.store import FILE, Store
 from fercompress.results.summary import rows
@@ -114,3 +115,14 @@ def test_what_an_npu_tells_of_itself_is_the_median_of_its_blocks(tmp_path):
         store.record(Block(key, "tt-0-a", Status.OK, memory_bytes=steps, facts={"npu_memory": memory}))
         row = row_of(store, "tt")
     assert (row["npu_frame_ns"], row["npu_memory_peak_bytes"]) == (6_000_000, 30)
+
+
+def test_made_for_another_engine_and_back_a_variant_has_the_newest_bundle_alone(store):
+    before = store.bundles()
+    other = Bundle(Path("bundles"), "other", "tt", "rknn+numpy", {"graph_key": "x", "recipe": []}, SIZES["tt"])
+    first = next(stored for stored in before if (stored.variant, stored.fold) == ("tt", "a"))
+    store.record_bundle(other, 0, "a", timed=True)
+    assert row_of(store, "tt")["engine"] == "rknn+numpy"
+    assert [stored.sha256 for stored in store.bundles() if stored.variant == "tt"] == ["tt-0-b", "other"]
+    store.record_bundle(Bundle(Path("bundles"), first.sha256, "tt", first.engine, first.manifest, first.size), 0, "a", timed=True)
+    assert sorted(map(str, store.bundles())) == sorted(map(str, before))

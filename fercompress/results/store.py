@@ -82,17 +82,19 @@ class Store:
         self._append_if_new("clips", {}, {"facts": json_text(facts)})
 
     def record_bundle(self, bundle: Bundle, seed: int, fold: str, *, timed: bool) -> None:
-        cell = {"variant": bundle.variant, "seed": seed, "fold": fold, "engine": bundle.engine}
+        cell = {"variant": bundle.variant, "seed": seed, "fold": fold}
         size, manifest = json_text(dataclasses.asdict(bundle.size)), json_text(bundle.manifest)
-        self._append_if_new("bundles", cell, {"sha256": bundle.sha256, "timed": int(timed), "size": size, "manifest": manifest})
+        self._append_if_new(
+            "bundles", cell, {"engine": bundle.engine, "sha256": bundle.sha256, "timed": int(timed), "size": size, "manifest": manifest}
+        )
 
     def record_no_bundle(self, variant: str, seed: int, fold: str) -> None:
         """A variant that could not be made this time: a bundle that an earlier recipe gave is its bundle no more."""
         for stored in self.bundles():
             if (stored.variant, stored.seed, stored.fold) == (variant, seed, fold):
-                cell = {"variant": variant, "seed": seed, "fold": fold, "engine": stored.engine}
+                cell = {"variant": variant, "seed": seed, "fold": fold}
                 size, manifest = json_text(dataclasses.asdict(stored.size)), json_text({})
-                self._append_if_new("bundles", cell, {"sha256": "", "timed": 0, "size": size, "manifest": manifest})
+                self._append_if_new("bundles", cell, {"engine": stored.engine, "sha256": "", "timed": 0, "size": size, "manifest": manifest})
 
     def record_training(self, training: Training) -> None:
         facts = dataclasses.asdict(training)
@@ -148,11 +150,11 @@ class Store:
         )
 
     def bundles(self) -> list[StoredBundle]:
-        """The newest bundle of every variant, seed, fold and engine, in the order recorded; none where the newest attempt to make it failed."""
+        """The newest bundle of every variant, seed and fold, whatever its engine, in the order recorded; none where the last attempt failed."""
         return [
             StoredBundle(variant, seed, fold, engine, sha256, bool(timed), Size(**json.loads(size)), json.loads(manifest))
             for variant, seed, fold, engine, sha256, timed, size, manifest in self._newest(
-                "bundles", "variant, seed, fold, engine, sha256, timed, size, manifest", per="variant, seed, fold, engine"
+                "bundles", "variant, seed, fold, engine, sha256, timed, size, manifest", per="variant, seed, fold"
             )
             if sha256
         ]
