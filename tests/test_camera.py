@@ -58,6 +58,18 @@ def test_every_clip_has_its_own_frames_label_and_subject_in_the_listings_order(t
     assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [".lock", "clips.json", "frames.npy", "labels.npy"]
 
 
+def test_others_are_started_when_what_is_left_is_worth_it_and_no_clip_is_lost_or_made_twice(tmp_path, monkeypatch):
+    listed = listing(tmp_path / "data", clips=20)
+    monkeypatch.setattr(camera.os, "cpu_count", lambda: 2)
+    here = made(WHOLE, listed, tmp_path / "here")
+    monkeypatch.setattr(camera, "CREW_WORTH_S", 0)
+    told = []
+    shared = made(WHOLE, listed, tmp_path / "shared", progress=lambda done, *_: told.append((done, len(multiprocessing.active_children()))))
+    assert [done for done, _ in told] == list(range(21))
+    assert [workers for _, workers in told[:3]] == [0, 0, 2]
+    assert shared.fingerprint == here.fingerprint
+
+
 def test_a_clip_that_fails_is_left_out_with_its_reason_and_moves_no_other(tmp_path):
     listed = listing(tmp_path / "data")
     listed.clips[2].media.files[1].write_text("not a picture")

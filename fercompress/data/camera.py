@@ -11,6 +11,7 @@ import contextlib
 import importlib.metadata
 import multiprocessing
 import os
+import time
 import traceback
 from collections.abc import Container, Generator, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -31,7 +32,8 @@ from fercompress.records import Clips, LeftOut, UInt8, digest
 from fercompress.workspace import full_disk_is_an_error
 
 FORMAT = 1  # one more whenever the same manifest would give other clips
-CLIPS_PER_PROCESS = 8  # the fewest that are worth a process, which takes a second to start
+CLIPS_PER_PROCESS = 8  # the fewest that a process is given
+CREW_WORTH_S = 10  # of work left for one process: below that, starting others takes longer than it saves
 _DECODERS = ("av", "opencv-python-headless", "pillow")
 
 Job = tuple[int, FoundClip]
@@ -80,7 +82,7 @@ def _version(name: str) -> str:
 def build(config: Video, listing: Listing, folder: Path, progress: Progress = cache.silent, processes: int | None = None) -> None:
     """Fill a folder that the caller holds; goes on where an earlier build of the same folder was stopped.
 
-    processes: how many decode (None: as many as there are cores); fewer where the clips are few
+    processes: how many decode, fewer where the clips are few; None: as many as there are cores, once that is worth their start
     raises: DataError where no clip is usable, DiskFullError, TargetError where a process was ended from outside
     """
     if not listing.clips:
@@ -156,7 +158,17 @@ def _prepared(config: Video, by: faces.Way, jobs: Sequence[Job], processes: int 
     crew = min(processes or os.cpu_count() or 1, len(jobs) // CLIPS_PER_PROCESS)
     if crew < 2:
         return (prepared.prepare(config, by, number, clip) for number, clip in jobs)
-    return _by_crew(config, by, jobs, crew)
+    return _by_crew(config, by, jobs, crew) if processes else _here_or_by_crew(config, by, jobs, crew)
+
+
+def _here_or_by_crew(config: Video, by: faces.Way, jobs: Sequence[Job], crew: int) -> Generator[Prepared]:
+    """In this process for as long as what is left is not worth the others' start."""
+    begun = time.monotonic()
+    for count, (number, clip) in enumerate(jobs, 1):
+        yield prepared.prepare(config, by, number, clip)
+        if (time.monotonic() - begun) / count * (len(jobs) - count) > CREW_WORTH_S:
+            yield from _by_crew(config, by, jobs[count:], crew)
+            return
 
 
 def _by_crew(config: Video, by: faces.Way, jobs: Sequence[Job], crew: int) -> Generator[Prepared]:
