@@ -66,7 +66,7 @@ def test_every_accuracy_of_leaky_folds_is_marked_on_the_page_and_in_the_markdown
 @pytest.mark.parametrize("leaky", [True, False])
 def test_the_terminal_marks_leaky_accuracies_and_tells_the_papers_figure(leaky, capsys):
     empty = dict.fromkeys(
-        ("stored_bytes", "ratio_model_bytes", "latency_clip_p50_ns", "speedup_clip", "speedup_predictor", "memory_peak_bytes", "power_w")
+        ("engine", "stored_bytes", "ratio_model_bytes", "latency_clip_p50_ns", "speedup_clip", "speedup_predictor", "memory_peak_bytes", "power_w")
     )
     doubts = [str(Doubt.LEAKY_FOLDS)] if leaky else []
     row = {**empty, "variant": "dense", "target": "here", "accuracy": 0.975, "accuracy_ci95": [0.9, 1.0], "n_clips": 40, "doubts": doubts}

@@ -72,7 +72,9 @@ def test_a_rounded_weight_has_few_values_per_channel_and_no_more_error_than_half
     for before, after in zip(weight, found, strict=True):
         assert len(after.unique()) <= 2**bits - 1
         step = before.abs().max() / (2 ** (bits - 1) - 1)
-        assert (before - after).square().sum() <= ((before - (before / step).round() * step).square().sum()) * (1 + 1e-5)
+        assert (before - after).square().sum() <= ((before - (before / step).round() * step).square().sum()) * (
+            1 + 1e-4
+        )  # the step itself is rounded
 
 
 @pytest.mark.parametrize("bits", [8, 4])

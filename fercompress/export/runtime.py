@@ -27,12 +27,12 @@ class Runner:
         """raises: BundleError for a file that this process cannot run"""
         self.bundle = bundle
         manifest = bundle.manifest
-        if manifest["extractor"]["file"].endswith(".rknn"):
-            raise BundleError(f"{bundle.variant}: its extractor is for the NPU of a board and cannot be run here; give the bundle for onnxruntime")
         # Imported files may have any axes and names: the agent's engine, which times them, knows these.
         self._imported = AgentEngine(bundle) if manifest.get("foreign") else None
         if self._imported is not None:
             return
+        if manifest["extractor"]["file"].endswith(".rknn"):
+            raise BundleError(f"{bundle.variant}: its extractor is for the NPU of a board and cannot be run here; give the bundle for onnxruntime")
         self._preprocess = Preprocess(**manifest["preprocess"])
         self._extractor = session((bundle.folder / manifest["extractor"]["file"]).read_bytes())
         content = (bundle.folder / manifest["predictor"]["file"]).read_bytes()
