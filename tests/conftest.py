@@ -1,12 +1,20 @@
-"""Shared by all tests: one thread for torch, so that tests of several processes do not fight for the cores; a real sshd for those that need one."""
+"""Shared by all tests: one thread for torch, so that tests of several processes do not fight for the cores; a real sshd for those that need one.
 
+Property tests draw the same examples each time, so that a commit passes or fails by what it changed; `HYPOTHESIS_PROFILE=explore` draws others.
+"""
+
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+settings.register_profile("steady", derandomize=True)
+settings.register_profile("explore", max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
 @pytest.fixture

@@ -45,6 +45,17 @@ def test_the_dense_twin_of_any_ranks_computes_the_same_and_the_numbers_are_count
     assert layer.stored_numbers == numbers(conv.in_channels, conv.out_channels, conv.kernel_size, ranks) + bias
 
 
+@pytest.mark.parametrize("outputs", [5, 8])
+def test_a_second_rank_above_what_the_first_one_leaves_computes_the_best_of_the_first(outputs):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(2, outputs, 2)
+    maps = torch.randn(2, 2, 12, 12)
+    layer = TTConv2d.from_dense(conv, (1, 5))
+    assert layer.ranks == (1, 5)
+    torch.testing.assert_close(layer(maps), TTConv2d.from_dense(conv, (1, 4))(maps), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(layer.to_dense()(maps), layer(maps), rtol=1e-4, atol=1e-5)
+
+
 def test_the_kernel_is_the_one_that_tensorly_decomposes():
     torch.manual_seed(0)
     conv = nn.Conv2d(8, 10, 3, bias=False)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fercompress.errors import ModelError, ShapeError
 
@@ -97,6 +98,9 @@ class TTConv2d(nn.Module):
         # The second bond is cut while the first side is still orthonormal, or the error would be weighted (Oseledets 2011, alg. 1).
         area = math.prod(self.kernel_size)
         basis, more_values, last = _svd((values[:, None] * rest).reshape(self.ranks[0] * area, self.out_channels), self.ranks[1])
+        if (lacking := self.ranks[1] - len(more_values)) > 0:  # the first bond has left fewer singular values than the second one may hold: zeros
+            basis, more_values = functional.pad(basis, (0, lacking)), functional.pad(more_values, (0, lacking))
+            last = functional.pad(last, (0, 0, 0, lacking))
         middle = (basis * more_values.sqrt()).reshape(self.ranks[0], area, self.ranks[1]) / values.sqrt().clamp_min(1e-12)[:, None, None]
         last = more_values.sqrt()[:, None] * last
         kernels = []
