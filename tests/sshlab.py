@@ -90,14 +90,18 @@ class Sshd:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
         limit = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() > limit:
-                    pytest.skip(f"sshd does not start here: {(self.folder / 'log').read_text()[-300:]}")
-                time.sleep(0.02)
+        while not self.answers():
+            if self.process.poll() is not None or time.monotonic() > limit:
+                pytest.skip(f"sshd does not start here: {(self.folder / 'log').read_text()[-300:]}")
+            time.sleep(0.02)
+
+    def answers(self) -> bool:
+        """Whether a server greets: a connection alone may be one that nobody takes any more."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as link:
+                return link.recv(4) == b"SSH-"
+        except OSError:
+            return False
 
     def sessions(self) -> list[psutil.Process]:
         """sshd's own processes of the connections; not what runs in them."""
@@ -108,6 +112,8 @@ class Sshd:
     def kill(self) -> None:
         """kill -9 of sshd and all its sessions; what runs detached stays."""
         assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):  # stopped first: a session that it starts meanwhile would outlive it, and hold its port
+            self.process.send_signal(signal.SIGSTOP)
         victims = self.sessions()
         self.process.kill()
         for victim in victims:
@@ -167,11 +173,15 @@ def _name(process: psutil.Process) -> str:
 
 
 def free_port() -> int:
-    """Below the ports of outgoing connections: on one of those, a connection to a server that is not up yet may meet itself."""
+    """Below the ports of outgoing connections: on one of those, a connection to a server that is not up yet may meet itself.
+
+    Each worker of a parallel run has a range of its own: what one has found free, another may not take before it is used.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 12
     draw = random.SystemRandom()
     while True:
         with socket.socket() as found, contextlib.suppress(OSError):
-            found.bind(("127.0.0.1", draw.randrange(20_000, 32_000)))
+            found.bind(("127.0.0.1", 20_000 + 1_000 * worker + draw.randrange(1_000)))
             return int(found.getsockname()[1])
 
 
