@@ -8,15 +8,26 @@ from pydantic import Field
 
 from fercompress.section import Section
 
+# `subjects-ascending`: the i-th fold tests every k-th subject in ascending order of ids, as published lists do; `subjects-shuffled`: dealt out at
+# random; `subjects`: dealt out so that every class is about equally often in each; `leave-one-subject-out`; `leaky-image`: cut without regard to
+# subjects, as part of the literature does: not a fair test, and marked so wherever its numbers appear.
+SubjectProtocol = Literal["subjects", "subjects-ascending", "subjects-shuffled", "leave-one-subject-out", "leaky-image"]
+
 
 class SyntheticData(Section):
-    """Rendered faces; subjects of the three parts are disjoint."""
+    """Rendered faces; subjects of the three parts are disjoint.
+
+    protocol: `parts` tests on the third part; any other cuts all clips, whichever part they were drawn for, into folds as of a camera's data set
+    """
 
     name: Literal["synthetic"]
     preset: Literal["posed", "return", "wild"] = "posed"
     train_clips: Annotated[int, Field(ge=14)] = 1200
     validation_clips: Annotated[int, Field(ge=14)] = 300
     test_clips: Annotated[int, Field(ge=14)] = 1500
+    protocol: Literal["parts"] | SubjectProtocol = "parts"
+    folds: Annotated[int, Field(ge=2, le=50)] = 10
+    deal: Annotated[int, Field(ge=0)] = 0  # the seed of a protocol that shuffles subjects
     frames: Annotated[int, Field(ge=2, le=256)] = 16
     size: Annotated[int, Field(ge=32, le=256, multiple_of=16)] = 64
     seed: Annotated[int, Field(ge=0)] = 0
@@ -67,12 +78,6 @@ class Video(Section):
     folds: Annotated[int, Field(ge=2, le=50)] = 10
     deal: Annotated[int, Field(ge=0)] = 0  # the seed of a protocol that shuffles subjects
     difference: bool = False
-
-
-# `subjects-ascending`: the i-th fold tests every k-th subject in ascending order of ids, as published lists do; `subjects-shuffled`: dealt out at
-# random; `subjects`: dealt out so that every class is about equally often in each; `leave-one-subject-out`; `leaky-image`: cut without regard to
-# subjects, as part of the literature does: not a fair test, and marked so wherever its numbers appear.
-SubjectProtocol = Literal["subjects", "subjects-ascending", "subjects-shuffled", "leave-one-subject-out", "leaky-image"]
 
 
 class CkPlusData(Video):

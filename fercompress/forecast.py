@@ -7,7 +7,7 @@ from typing import Any
 
 from fercompress import config
 from fercompress.assignment import Assignment, assign
-from fercompress.data import source
+from fercompress.data import source, synthetic
 from fercompress.dataconfig import Data
 from fercompress.errors import DataError
 from fercompress.making import check, step_s
@@ -75,7 +75,7 @@ def plan(study: config.Study, data_root: Path | None) -> list[dict[str, Any]]:
 def _clips_and_folds(data: Data, data_root: Path | None) -> tuple[int, int]:
     """How many clips are trained on, at most, and how many folds there are; drawn ones are counted without drawing them."""
     if data.name == "synthetic":
-        return data.train_clips, 1
+        return synthetic.counts(data)
     found = source.check(data, data_root, source.user_cache())
     if found["no_folds"]:
         raise DataError(found["no_folds"])

@@ -56,7 +56,7 @@ def assert_every_row_is_tested_once(clips, made):
 @settings(deadline=None, max_examples=60)
 def test_no_subject_is_on_two_sides_under_any_protocol_across_subjects(seed, subjects, classes, k, windows, protocol, deal):
     clips = posed(subjects, classes, np.random.default_rng(seed), windows)
-    made = folds.of_video(section(CkPlusData, protocol=protocol, folds=min(k, subjects), deal=deal), clips)
+    made = folds.named(section(CkPlusData, protocol=protocol, folds=min(k, subjects), deal=deal), clips)
     assert_every_row_is_tested_once(clips, made)
     for fold in made:
         tested, trained, validating = (named(clips, "subjects", part) for part in (fold.test, fold.train, fold.validation))
@@ -99,7 +99,7 @@ def test_the_given_test_part_is_the_test_and_validation_shares_no_actor_with_tra
         recordings.append(f"{side} movie {rng.integers(movies)}")
         parts.append("test" if test else "train")
     clips = clips_of(rows, parts=parts, recordings=recordings)
-    (fold,) = folds.of_video(section(AfewData), clips)
+    (fold,) = folds.named(section(AfewData), clips)
     assert fold.test.tolist() == list(range(0, 60, 3))
     assert sorted([*fold.train, *fold.validation]) == [at for at in range(60) if at % 3]
     train, validation = (named(clips, "subjects", part) for part in (fold.train, fold.validation))
@@ -188,14 +188,14 @@ def test_a_fold_with_a_subject_on_both_sides_cannot_be_made():
 def test_unknown_subjects_are_refused_with_the_way_to_give_them(config, advice):
     clips = clips_of([(at % 2, "" if at == 3 else f"s{at}", f"c{at}") for at in range(8)])
     with pytest.raises(DataError, match="the subject of 1 of 8 clips is not known") as caught:
-        folds.of_video(config, clips)
+        folds.named(config, clips)
     assert advice in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_leaky_folds_need_no_subject():
     clips = clips_of([(at % 2, "", f"c{at}") for at in range(8)])
-    assert len(folds.of_video(section(MmiData, protocol="leaky-image", folds=2), clips)) == 2
+    assert len(folds.named(section(MmiData, protocol="leaky-image", folds=2), clips)) == 2
 
 
 @pytest.mark.parametrize(

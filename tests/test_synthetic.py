@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fercompress.data import expressions, synthetic
+from fercompress.data import expressions, source, synthetic
 from fercompress.data.expressions import CLASSES, COUNTS, TWINS
 from fercompress.dataconfig import SyntheticData
 from fercompress.errors import TargetError
@@ -159,6 +159,24 @@ def test_subjects_of_the_three_parts_are_disjoint(clips):
     assert not train & test
     assert not validation & test
     assert [len(part) for part in (fold.train, fold.validation, fold.test)] == [20, 14, 16]
+
+
+def test_under_a_camera_sets_protocol_all_clips_are_cut_into_folds_whichever_part_they_were_drawn_for(clips):
+    config = SMALL.model_copy(update={"protocol": "subjects-ascending", "folds": 3})
+    made = source.SOURCES["synthetic"].folds(config, clips)
+    assert sorted(row for fold in made for row in fold.test.tolist()) == list(range(len(clips)))
+    for fold in made:
+        assert not {clips.subjects[row] for row in fold.test} & {clips.subjects[row] for row in (*fold.train, *fold.validation)}
+    assert source.fingerprint(config, None) == source.fingerprint(SMALL, None), "how they are cut draws no other pixels"
+
+
+@pytest.mark.parametrize("protocol", ["parts", "subjects", "leave-one-subject-out"])
+def test_folds_are_counted_without_rendering(clips, protocol):
+    config = SMALL.model_copy(update={"protocol": protocol, "folds": 4})
+    made = source.SOURCES["synthetic"].folds(config, clips)
+    trained, folds = synthetic.counts(config)
+    assert folds == len(made)
+    assert trained >= max(len(fold.train) for fold in made)
 
 
 @given(seed=st.integers(0, 10**6), count=st.integers(14, 400))

@@ -50,6 +50,10 @@ def _gfe_folds(config: GfeData, clips: Clips) -> list[Fold]:
     return {"contiguous": folds.contiguous, "modulo": folds.modulo}[config.protocol](clips, config.folds)
 
 
+def _synthetic_folds(config: SyntheticData, clips: Clips) -> list[Fold]:
+    return [synthetic.fold(config, clips)] if config.protocol == "parts" else folds.named(config, clips)
+
+
 def _root(config: Data, data_root: Path | None) -> Path:
     if data_root is None:
         raise DataError(f"the data set {config.name!r} is on your disk: give its folder with --data-root DIR")
@@ -76,11 +80,11 @@ def _camera(config: SectionType, find: Callable[[Any, Path], Listing]) -> Source
 
         return Making(digest("camera", manifest), into, listing)
 
-    return Source(config, making, folds.of_video, shared=True)
+    return Source(config, making, folds.named, shared=True)
 
 
 SOURCES: dict[str, Source] = {
-    "synthetic": Source(SyntheticData, _synthetic, lambda config, clips: [synthetic.fold(config, clips)]),
+    "synthetic": Source(SyntheticData, _synthetic, _synthetic_folds),
     "gfe": Source(GfeData, _gfe, _gfe_folds),
     "ckplus": _camera(CkPlusData, ckplus.find),
     "mmi": _camera(MmiData, mmi.find),

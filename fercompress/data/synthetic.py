@@ -64,13 +64,21 @@ def load(config: SyntheticData) -> Clips:
 
 def fingerprint(config: SyntheticData) -> str:
     """sha256 (hex) of all that the clips are made from, without rendering them."""
-    return digest("synthetic", RENDERER_VERSION, config.model_dump(exclude={"difference"}))
+    return digest("synthetic", RENDERER_VERSION, config.model_dump(exclude={"difference", "protocol", "folds", "deal"}))
 
 
 def fold(config: SyntheticData, clips: Clips) -> Fold:
     """The one fold that `load` laid out; subjects of its parts are disjoint."""
     train, validation, test = np.split(np.arange(len(clips), dtype=np.int64), np.cumsum(_sizes(config))[:2])
     return Fold("subjects", train, validation, test, clips.subjects)
+
+
+def counts(config: SyntheticData) -> tuple[int, int]:
+    """How many clips are trained on, at most, and in how many folds; without rendering one."""
+    if config.protocol == "parts":
+        return config.train_clips, 1
+    subjects = sum(len(set(assign(config.seed, part, count)[1])) for part, count in enumerate(_sizes(config)))
+    return sum(_sizes(config)), subjects if config.protocol == "leave-one-subject-out" else config.folds
 
 
 def rendered(config: SyntheticData, jobs: Sequence[Job]) -> UInt8:

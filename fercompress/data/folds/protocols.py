@@ -1,4 +1,4 @@
-"""The protocols that a study of camera pictures may name: its section and `Clips` in, folds out."""
+"""The protocols that a study of whole people may name: its section and `Clips` in, folds out."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Callable
 from fercompress.data.folds.across import across_subjects, subject_kfold, subjects_ascending, subjects_shuffled
 from fercompress.data.folds.given import given
 from fercompress.data.folds.within import leaky_image
-from fercompress.dataconfig import FolderData, MmiData, VideoData
+from fercompress.dataconfig import FolderData, MmiData, SyntheticData, VideoData
 from fercompress.errors import DataError
 from fercompress.records import Clips, Fold
 
-PROTOCOLS: dict[str, Callable[[VideoData, Clips], list[Fold]]] = {
+Cuttable = VideoData | SyntheticData
+
+PROTOCOLS: dict[str, Callable[[Cuttable, Clips], list[Fold]]] = {
     "subjects": lambda config, clips: subject_kfold(clips, config.folds),
     "subjects-ascending": lambda config, clips: subjects_ascending(clips, config.folds),
     "subjects-shuffled": lambda config, clips: subjects_shuffled(clips, config.folds, config.deal),
@@ -22,7 +24,7 @@ PROTOCOLS: dict[str, Callable[[VideoData, Clips], list[Fold]]] = {
 ACROSS = ("subjects", "subjects-ascending", "subjects-shuffled", "leave-one-subject-out")  # these need to know every clip's subject
 
 
-def of_video(config: VideoData, clips: Clips) -> list[Fold]:
+def named(config: Cuttable, clips: Clips) -> list[Fold]:
     """raises: DataError; where subjects are not known it says how to give them"""
     if config.protocol in ACROSS and "" in clips.subjects:
         unknown = clips.subjects.count("")
@@ -33,7 +35,7 @@ def of_video(config: VideoData, clips: Clips) -> list[Fold]:
     return PROTOCOLS[config.protocol](config, clips)
 
 
-def _how_to_tell(config: VideoData) -> str:
+def _how_to_tell(config: Cuttable) -> str:
     if isinstance(config, MmiData):
         return "name them in a CSV file with the columns session,subject and give it as data.subjects"
     if isinstance(config, FolderData):
