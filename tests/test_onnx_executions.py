@@ -24,9 +24,9 @@ BALANCED, ASYMMETRIC = balanced(64, 48, 3, cores=3), asymmetric(64, 48, 4, last=
 HIDDEN_SHAPES = {"dense": None, "balanced": balanced(64, 16, 3, cores=3), "asymmetric": asymmetric(64, 16, 4)}
 # What may be left to do for every clip once a file is loaded, per execution: nothing that only prepares weights.
 RUN_TIME = {
-    "dense": {"Transpose", "LSTM", "Squeeze", "Gemm"},
-    "asymmetric": {"Transpose", "Reshape", "MatMul", "LSTM", "Squeeze", "Gemm"},
-    "two-gemm": {"Transpose", "Reshape", "MatMul", "LSTM", "Squeeze", "Gemm"},
+    "dense": {"Reshape", "LSTM", "Squeeze", "Gemm"},
+    "asymmetric": {"Reshape", "MatMul", "LSTM", "Squeeze", "Gemm"},
+    "two-gemm": {"Reshape", "MatMul", "LSTM", "Squeeze", "Gemm"},
 }
 DIGITS = {"Abs", "ReduceMax", "Max", "Div", "QuantizeLinear", "DequantizeLinear", "Sub", "Concat"}
 

@@ -270,6 +270,25 @@ def test_the_checker_accepts_what_is_written_and_nothing_unneeded_is_in_it() -> 
     assert model.opset_import[0].version == 17
 
 
+@pytest.mark.parametrize("kind", sorted(LAYERS))
+def test_the_frames_of_one_clip_are_put_in_order_without_a_copy(kind: str) -> None:
+    torch.manual_seed(0)
+    predictor = Predictor(LAYERS[kind]()).eval()
+    model = onnx_file.predictor_model(predictor, STEPS, INPUT)
+    assert not any(node.op_type == "Transpose" and "features" in node.input for node in model.graph.node)
+    features = torch.randn(1, STEPS, INPUT)
+    torch.testing.assert_close(_run(model, features), predictor(features).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_of_several_clips_the_projections_are_put_in_order_not_the_features() -> None:
+    torch.manual_seed(0)
+    predictor = Predictor(LAYERS["asymmetric"]()).eval()
+    model = onnx_file.predictor_model(predictor, STEPS, INPUT, execution="asymmetric", batch=3)
+    assert not any(node.op_type == "Transpose" and "features" in node.input for node in model.graph.node)
+    features = torch.randn(3, STEPS, INPUT)
+    torch.testing.assert_close(_run(model, features), predictor(features).detach(), rtol=1e-4, atol=1e-5)
+
+
 def test_exporting_leaves_the_module_as_it_was() -> None:
     predictor = Predictor(LAYERS["asymmetric"]()).train()
     before = {name: value.clone() for name, value in predictor.state_dict().items()}

@@ -89,6 +89,7 @@ def _feed_from_cores(model: onnx.ModelProto, layer: TTLSTM, execution: str | Non
         raise ModelError(f"the predictor calls its LSTM {calls:g} times for one clip: exactly one call can be exported")
     # A node comes behind those that it reads: the operators are in the layers' order.
     layers = enumerate(layer.layers)
+    clips_first = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Transpose" and list(node.attribute[0].ints) == [1, 0, 2]}
     nodes = []
     for node in graph.node:
         if node.op_type != "LSTM":
@@ -96,7 +97,9 @@ def _feed_from_cores(model: onnx.ModelProto, layer: TTLSTM, execution: str | Non
             continue
         place, part = next(layers)
         wish = None if place else execution
-        made, initializers = lstm_nodes(part, node, wish, steps=lengths[0], batch=lengths[1], opset=opset, prefix=f"tt{place or ''}_")
+        made, initializers = lstm_nodes(
+            part, node, wish, steps=lengths[0], batch=lengths[1], opset=opset, prefix=f"tt{place or ''}_", clips_first=clips_first.get(node.input[0])
+        )
         nodes.extend(made)
         graph.initializer.extend(initializers)
     del graph.node[:]

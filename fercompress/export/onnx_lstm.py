@@ -60,12 +60,22 @@ def _candidate(layer: TTLSTMLayer, execution: str | None, steps: int, batch: int
 
 
 def lstm_nodes(
-    layer: TTLSTMLayer, dense: onnx.NodeProto, execution: str | None = None, *, steps: int, opset: int = OPSET, batch: int = 1, prefix: str = "tt_"
+    layer: TTLSTMLayer,
+    dense: onnx.NodeProto,
+    execution: str | None = None,
+    *,
+    steps: int,
+    opset: int = OPSET,
+    batch: int = 1,
+    prefix: str = "tt_",
+    clips_first: str | None = None,
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """The nodes and constants that stand in for `dense`, the LSTM operator of the layer's dense twin: same sequence, initial state and outputs.
 
     execution: one of `EXECUTIONS`; None: what `plan_of` finds cheapest
     steps, batch: of the sequence; prefix: of the new tensors' names
+    clips_first: the same sequence as (batch, steps, columns), where there is one: of several clips the few numbers of an asymmetric projection are
+        put in order, not all that is projected
     raises: ModelError for an execution that the layer's train does not allow
     """
     candidate = _candidate(layer, execution, steps, batch)
@@ -113,8 +123,10 @@ def lstm_nodes(
     else:
         if execution == "asymmetric":
             outer = layer.input_size // matrix.inputs[-1]
-            sequence = build.op("MatMul", build.reshape(sequence, 0, 0, outer, matrix.inputs[-1]), projections[0])
-            sequence = build.reshape(sequence, 0, 0, outer * matrix.ranks[-2])
+            given = sequence if clips_first is None or batch == 1 else clips_first
+            projected = build.op("MatMul", build.reshape(given, 0, 0, outer, matrix.inputs[-1]), projections[0])
+            projected = build.reshape(projected, 0, 0, outer * matrix.ranks[-2])
+            sequence = projected if given == sequence else build.op("Transpose", projected, perm=[1, 0, 2])
         node = lstm_operator(build, (sequence, w, r, bias, *state), (w_scale, r_scale), outputs, size)
     return [*build.nodes, node], build.initializers
 

@@ -33,6 +33,7 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     _constants_aside(graph)
     drop_zero_states(graph)
     last_states(graph, opset)
+    reshape_in_place(graph)
     drop_unread(graph)
     tidied = onnx.ModelProto(ir_version=ir_version(opset), graph=onnx.GraphProto(name="g"))
     domains = {node.domain for node in graph.node}
@@ -167,6 +168,23 @@ def last_states(graph: onnx.GraphProto, opset: int) -> None:
             axes = f"{lstm.output[0]}_axes"
             graph.initializer.append(numpy_helper.from_array(np.array([0]), axes))
             graph.node[place].CopyFrom(helper.make_node("Squeeze", [lstm.output[1], axes], node.output))
+
+
+def reshape_in_place(graph: onnx.GraphProto) -> None:
+    """A transposed input of which only axes of length 1 change places, as of one clip's frames, is a reshaped one: no runtime copies that."""
+    lengths = {value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim] for value in graph.input}
+    for node in graph.node:
+        shape = lengths.get(node.input[0]) if node.op_type == "Transpose" else None
+        if shape is None or not all(shape):
+            continue
+        order = list(node.attribute[0].ints) if node.attribute else list(reversed(range(len(shape))))
+        long = [axis for axis in order if shape[axis] > 1]
+        if long == sorted(long):
+            name = f"{node.output[0]}_shape"
+            # The first long axis, a clip's frames, is left open: a graph that takes fewer is made from this one.
+            target = [-1 if long and axis == long[0] else shape[axis] for axis in order]
+            graph.initializer.append(numpy_helper.from_array(np.array(target), name))
+            node.CopyFrom(helper.make_node("Reshape", [node.input[0], name], node.output))
 
 
 def drop_unread(graph: onnx.GraphProto) -> None:
