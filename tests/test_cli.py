@@ -220,7 +220,7 @@ def test_every_command_explains_itself(command):
     [
         (StudyError("bad study"), 2, "bad study"),
         (DiskFullError("no space"), 4, "no space"),
-        (KeyboardInterrupt(), 130, "goes on"),
+        (KeyboardInterrupt(), 130, "stopped"),
         (KeyError("x"), 70, "Traceback"),
     ],
 )
