@@ -140,6 +140,8 @@ def _side_by_side(
     judgements, notes = [], []
     sung = False
     for candidate, baseline in _pairs(request):
+        if "accuracy" in rules.passes:
+            sides.check_protocols(candidate, baseline)
         found = _recorded(candidate, baseline, request.target)
         if found is not None:
             notes.append(
