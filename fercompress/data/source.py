@@ -149,7 +149,9 @@ def check(config: Data, data_root: Path | None, cache_: Path, progress: Progress
         "face_rates": _rates(clips),
         "remarks": [asdict(row) for row in listing.remarks if row.clip not in unused] if listing else [],
         "left_out": [asdict(row) for row in clips.left_out],
-        "folds": [{"name": fold.name, "train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)} for fold in cut],
+        "folds": [
+            {"name": fold.name, **{part: len(set(clips.ids(getattr(fold, part)))) for part in ("train", "validation", "test")}} for fold in cut
+        ],
         "no_folds": refused,
         "fingerprint": clips.fingerprint,
         "simulated": clips.simulated,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from fercompress import stats
 from fercompress.errors import ResultsError
-from fercompress.records import Block, Float32, Int64, Pass, Status
+from fercompress.records import Block, Int64, Pass, Status
 from fercompress.results import conditions
 from fercompress.results.store import ClipFacts, Entry, FoldFacts, Store, StoredBundle, Training
 
@@ -192,7 +192,8 @@ def _prediction_lines(entry: Entry, folds: Mapping[str, FoldFacts], store: Store
             "run the same command again so that it is measured anew"
         )
     at = _positions(block.clip_index, fold.index)
-    index, at, answers = _per_clip(block.clip_index, at, np.array(fold.clip_ids, object)[at], block.logits)
+    first, answers = stats.pooled([fold.clip_ids[place] for place in at], block.logits)
+    index, at = block.clip_index[first], at[first]
     predicted = np.where(np.isfinite(answers).all(axis=1), answers.argmax(axis=1), -1)
     names = {
         column: np.array(values, object)[at]
@@ -208,18 +209,6 @@ def _prediction_lines(entry: Entry, folds: Mapping[str, FoldFacts], store: Store
         **{f"logit_{k}": logits for k, logits in enumerate(answers.T)},
     }
     return pd.DataFrame(lines)[[*_PREDICTIONS, *(f"logit_{k}" for k in range(answers.shape[1]))]]
-
-
-def _per_clip(index: Int64, at: Int64, ids: npt.NDArray[np.object_], logits: Float32) -> tuple[Int64, Int64, Float32]:
-    """Windows of one clip (rows of one id) answer together: the mean of their logits, in the place of the first. No other row changes."""
-    _, first, group = np.unique(ids.astype(str), return_index=True, return_inverse=True)
-    if len(first) == len(ids):
-        return index, at, logits
-    order = np.argsort(first)
-    summed = np.zeros((len(first), logits.shape[1]))
-    np.add.at(summed, group, logits)
-    means = (summed / np.bincount(group)[:, None])[order].astype(np.float32)
-    return index[first[order]], at[first[order]], means
 
 
 def _positions(wanted: Int64, index: Int64) -> Int64:
