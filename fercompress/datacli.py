@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from fercompress import options, terminal
-from fercompress.errors import DataError
+from fercompress.errors import DataError, InputError
 from fercompress.records import LeftOut
 
 
@@ -83,6 +83,36 @@ def _show_found(found: dict[str, Any]) -> None:
         click.echo(f"{title}: {len(rows)}")
         for line in inventory.by_reason([LeftOut(**row) for row in rows]):
             click.echo(f"  {line}")
+
+
+@data.command()
+@click.option("--clean", is_flag=True, help="Remove those that no process uses.")
+@click.option("--days", type=click.FloatRange(min=0), default=0.0, help="With --clean: only those that none has used for so many days.")
+@options.as_json
+def cache(clean: bool, days: float, as_json: bool) -> None:
+    """List the clips that are kept ready for all runs: data set, size, days since they were used last.
+
+    Each data set, wish and version has a folder of its own in the user's cache folder, and none is removed by itself. What --clean removes is made
+    again when it is needed; what a process uses now, and downloads, stay.
+    """
+    from fercompress.data import caches, source
+
+    if days and not clean:
+        raise InputError("--days says which ones --clean removes: add --clean")
+    root = source.user_cache()
+    found = caches.remove(root, days) if clean else caches.listed(root)
+    rows = [
+        {"folder": kept.folder.name, "data": kept.name or "not finished", "clips": kept.clips, "MB": kept.size_bytes / 1e6,
+         "days unused": kept.idle_days, "in use": "yes" if kept.in_use else "no"}
+        for kept in found
+    ]  # fmt: skip
+    if as_json:
+        terminal.show_json([{**dataclasses.asdict(kept), "folder": str(kept.folder)} for kept in found])
+        return
+    if rows:
+        terminal.show_rows(rows, f"removed from {root}" if clean else str(root))
+    total = sum(kept.size_bytes for kept in found) / 1e6
+    click.echo(f"{'removed' if clean else 'kept'}: {len(rows)} {'folder' if len(rows) == 1 else 'folders'}, {total:.1f} MB, in {root}")
 
 
 @data.command()

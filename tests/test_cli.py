@@ -207,6 +207,7 @@ def test_data_show_draws_a_picture(folder):
         ["data", "check"],
         ["data", "show"],
         ["data", "get"],
+        ["data", "cache"],
     ],
 )
 def test_every_command_explains_itself(command):

@@ -105,6 +105,9 @@ def load(config: Data, data_root: Path | None, cache_: Path, progress: Progress 
 
 def _made(source: Source, making: Making, cache_: Path, progress: Progress) -> Clips:
     folder = (user_cache() if source.shared else cache_) / f"clips-{making.fingerprint[:16]}"
+    shared = folder.parent == user_cache()  # what lies in a run's folder is kept by that run
+    if shared:
+        cache.use(folder)
     clips = cache.found(folder)
     if clips is not None:
         return clips
@@ -113,6 +116,8 @@ def _made(source: Source, making: Making, cache_: Path, progress: Progress) -> C
         if clips is None:
             making.into(folder, progress)
             clips = cache.found(folder)
+        if shared:
+            cache.use(folder)
     if clips is None:
         raise DataError(f"{folder}: what was just written there cannot be read back; delete the folder and run again")
     return clips
