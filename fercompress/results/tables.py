@@ -17,6 +17,7 @@ from fercompress.results.store import ClipFacts, Entry, FoldFacts, Store, Stored
 
 STAGES = ("extractor", "predictor", "clip")
 MEMORY_STEPS = ("interpreter", "runtime", "model", "peak")
+MEMORY_PARTS = tuple(f"{step}_{part}" for step in MEMORY_STEPS for part in ("anonymous", "file"))
 # Column -> key of a block's power
 POWER = {
     "power_w": "power_w", "power_idle_w": "idle_w", "power_net_w": "net_w",
@@ -31,8 +32,8 @@ CONDITIONS = {"hot_start": conditions.hot_start, "clock_changed": conditions.clo
 _PLACE = ("variant", "target", "pass", "seed", "fold", "round", "position")
 _BLOCKS = (
     "block", "recorded", "counted", *_PLACE, "settings_sha256", "bundle_sha256", "status", "reason", "clips",
-    *(f"{stage}_p50_ns" for stage in STAGES), *(f"memory_{step}_bytes" for step in MEMORY_STEPS), *POWER, "power_source", "host_busy_share",
-    "stream_frame_p50_ns", "stream_reason", "npu_frame_ns", "npu_memory_peak_bytes", "npu_reason",
+    *(f"{stage}_p50_ns" for stage in STAGES), *(f"memory_{step}_bytes" for step in (*MEMORY_STEPS, *MEMORY_PARTS)), *POWER,
+    "power_source", "host_busy_share", "stream_frame_p50_ns", "stream_reason", "npu_frame_ns", "npu_memory_peak_bytes", "npu_reason",
     "hot_start", "clock_changed", "throttled",
 )  # fmt: skip
 _TIMINGS = ("block", "variant", "target", "seed", "fold", "round", "position", "call", "extractor_ns", "predictor_ns", "clip_ns")
@@ -130,7 +131,7 @@ def _block_line(entry: Entry) -> tuple[Any, ...]:
         **_place(entry), "recorded": entry.recorded, "counted": entry.counted, "settings_sha256": block.key.settings_sha256,
         "bundle_sha256": block.bundle_sha256, "status": str(block.status), "reason": block.reason, "clips": len(block.clip_ns),
         **{f"{stage}_p50_ns": _median(block, stage) for stage in STAGES},
-        **{f"memory_{step}_bytes": (block.memory_bytes or {}).get(step, nan) for step in MEMORY_STEPS},
+        **{f"memory_{step}_bytes": (block.memory_bytes or {}).get(step, nan) for step in (*MEMORY_STEPS, *MEMORY_PARTS)},
         **{column: (block.power or {}).get(key, nan) for column, key in POWER.items()},
         "stream_frame_p50_ns": _stream_median(block.facts or {}), "stream_reason": str((block.facts or {}).get("stream_reason", "")),
         **_npu(block.facts or {}),
