@@ -1,11 +1,14 @@
 """From disk to a cache of face crops: frames per second beside OpenCV's own loop, and the memory that 10,000 clips take.
 
-    python benchmarks/decode.py [--clips 40] [--rounds 6] [--processes 2]      speed, JSON
+    python benchmarks/decode.py [--rounds 6] [--processes 2] [--write]         speed, JSON; --write: into benchmarks/results/decode.{json,md}
     python benchmarks/decode.py --memory 10000 [--processes 2]                 peak memory of all processes together, JSON
 
 Both sides take the same frames of the same files on the same machine, in turns (A B B A ...), from a cold start of their own: ours starts its
 processes and writes its cache, OpenCV's loop is one process that reads, cuts, shrinks and saves, with as many threads as OpenCV likes. What they cut
 out is compared: a row whose answers differ is an error. Clips are rendered; files lie in the system's file cache after the first round for both.
+
+Starting two processes takes about half a second of each, which few pictures do not earn back: the row of few clips shows that. A build that is not
+told how many processes to use starts none for so few (`camera.CREW_WORTH_S`).
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,9 @@ from fercompress.dataconfig import Faces, FolderData, SyntheticData
 ROWS, COLUMNS, FACE, LENGTH, FPS = 480, 640, 256, 40, 25  # of a picture, of the face in it, frames of a clip
 PICTURES = FolderData(name="folder", frames=16, size=64, faces=Faces(by="none"))
 VIDEOS = FolderData(name="folder", frames=16, size=64, faces=Faces(by="detect"))
+KINDS = {"pictures": ("pictures", PICTURES), "few pictures": ("pictures", PICTURES), "videos": ("videos", VIDEOS)}
+CLIPS = {"pictures": 480, "few pictures": 40, "videos": 40}
+RESULTS = Path(__file__).parent / "results"
 ALIKE = 12.0  # grey levels, on average: boxes of one face that were followed and found anew differ by some pixels; 7.5 was seen on rendered faces
 
 
@@ -115,12 +121,14 @@ def opencvs(config: FolderData, listing: Listing, folder: Path) -> np.ndarray[An
     return made
 
 
-def speed(clips: int, rounds: int, processes: int, tell: Callable[[str], None]) -> list[dict[str, Any]]:
+def speed(clips: Mapping[str, int], rounds: int, processes: int, tell: Callable[[str], None]) -> list[dict[str, Any]]:
+    """clips: how many of each of KINDS"""
     rows = []
-    for kind, config in (("pictures", PICTURES), ("videos", VIDEOS)):
+    for shown, count in clips.items():
+        kind, config = KINDS[shown]
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
-            listing = written(root / "data", clips, kind)
+            listing = written(root / "data", count, kind)
             sides: dict[str, Callable[[Path], np.ndarray[Any, Any]]] = {
                 "ours": lambda out, config=config, listing=listing: ours(config, listing, out, processes),
                 "opencv": lambda out, config=config, listing=listing: opencvs(config, listing, out),
@@ -132,20 +140,41 @@ def speed(clips: int, rounds: int, processes: int, tell: Callable[[str], None]) 
                     start = time.perf_counter()
                     crops[name] = np.array(sides[name](root / f"{name}-{number}"))
                     seconds[name].append(time.perf_counter() - start)
-                    tell(f"{kind}, round {number + 1}, {name}: {seconds[name][-1]:.2f} s")
+                    tell(f"{shown}, round {number + 1}, {name}: {seconds[name][-1]:.2f} s")
             apart = float(np.abs(crops["ours"].astype(np.int16) - crops["opencv"]).mean())
             if apart > ALIKE:
-                raise SystemExit(f"{kind}: the two sides' crops differ by {apart:.1f} grey levels on average; they do not do the same work")
-            frames = clips * config.frames
-            decoded = clips * LENGTH if kind == "videos" else frames
+                raise SystemExit(f"{shown}: the two sides' crops differ by {apart:.1f} grey levels on average; they do not do the same work")
+            frames = count * config.frames
+            decoded = count * LENGTH if kind == "videos" else frames
             logs = [math.log(other / own) for own, other in zip(seconds["ours"], seconds["opencv"], strict=True)]
             rows.append(
-                {"what": f"{kind}, faces by {config.faces.by}", "clips": clips, "crops": frames, "decoded_frames": decoded,
+                {"what": f"{shown}, faces by {config.faces.by}", "clips": count, "crops": frames, "decoded_frames": decoded,
                  "frames_per_s": {name: decoded / float(np.median(each)) for name, each in seconds.items()},
                  "speedup": math.exp(float(np.median(logs))), "speedup_per_round": [math.exp(log) for log in logs],
                  "mean_difference_grey_levels": apart, "seconds": seconds}
             )  # fmt: skip
     return rows
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The rows as a table."""
+    lines = [
+        "# Decoding: from files on disk to a cache of crops",
+        "",
+        f"`python benchmarks/decode.py --write`: ours with {report['processes']} processes, their start included, beside OpenCV's own loop in "
+        "one process with as many threads as it likes; the same frames of the same files, in turns. Above 1: ours takes less time. In brackets the "
+        f"slowest and the fastest round. {report['host']['cores']} cores, {report['host']['machine']}, OpenCV {report['host']['opencv']}.",
+        "",
+        "| what | clips | decoded frames | ours, frames/s | OpenCV, frames/s | times less time | difference, grey levels |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in report["speed"]:
+        rounds, rates = row["speedup_per_round"], row["frames_per_s"]
+        lines.append(
+            f"| {row['what']} | {row['clips']} | {row['decoded_frames']:,} | {rates['ours']:,.0f} | {rates['opencv']:,.0f} | "
+            f"{row['speedup']:.2f} [{min(rounds):.2f}, {max(rounds):.2f}] | {row['mean_difference_grey_levels']:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def memory(clips: int, processes: int, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -184,9 +213,10 @@ def memory(clips: int, processes: int, tell: Callable[[str], None]) -> dict[str,
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=40)
+    parser.add_argument("--clips", type=int, help="so many of every kind, instead of " + ", ".join(f"{n} {kind}" for kind, n in CLIPS.items()))
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help="the rows into benchmarks/results/decode.json and decode.md")
     parser.add_argument("--memory", type=int, metavar="CLIPS", help="measure the memory of so many clips instead")
     wanted = parser.parse_args(arguments)
 
@@ -197,8 +227,11 @@ def main(arguments: list[str] | None = None) -> int:
     if wanted.memory:
         report = {"host": host, "memory": memory(wanted.memory, wanted.processes, tell)}
     else:
-        rows = speed(wanted.clips, wanted.rounds, wanted.processes, tell)
-        report = {"host": host, "processes": wanted.processes, "speed": rows}
+        clips = dict.fromkeys(CLIPS, wanted.clips) if wanted.clips else CLIPS
+        report = {"host": host, "processes": wanted.processes, "speed": speed(clips, wanted.rounds, wanted.processes, tell)}
+        if wanted.write:
+            (RESULTS / "decode.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            (RESULTS / "decode.md").write_text(markdown(report), encoding="utf-8")
     print(json.dumps(report, indent=1))
     return 0
 

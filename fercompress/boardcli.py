@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 import tempfile
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fercompress import options, terminal
 from fercompress.errors import InputError, TargetError
 
 _target = click.argument("target")
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 _COLOURS = {"ok": "green", "note": "yellow", "fails": "red"}
 
 
@@ -36,7 +33,7 @@ def board() -> None:
 @click.option(
     "--rknn", "models", multiple=True, metavar="FILE=H,W,C", help="With --answers: a model for the NPU and its input's shape; may be repeated."
 )
-@_json
+@options.as_json
 def check(target: str, answers: Path | None, models: tuple[str, ...], as_json: bool) -> int:
     """A doctor: is the target fit for a long run? Each line that is not well says how to mend it.
 
@@ -58,14 +55,14 @@ def check(target: str, answers: Path | None, models: tuple[str, ...], as_json: b
         except TargetError as error:
             found = doctor.unreachable(loaded, error)
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(finding) for finding in found], indent=1))
+        terminal.show_json([dataclasses.asdict(finding) for finding in found])
     else:
         table = Table(title=f"target {escape(loaded.name)}", title_justify="left", show_lines=False)
         for column in ("", "what", "found", "what to do"):
             table.add_column(column, overflow="fold")
         for finding in found:
             table.add_row(f"[{_COLOURS[finding.level]}]{finding.level}[/]", *map(escape, (finding.what, finding.found, finding.mend)))
-        Console(width=None if sys.stdout.isatty() else 160).print(table)
+        terminal.show(table, 160)
     return TargetError.exit_code if doctor.worst(found) is doctor.Level.FAILS else 0
 
 

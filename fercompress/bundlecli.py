@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Literal
 
 import click
 
+from fercompress import options, terminal
 from fercompress.errors import InputError
 
 _file = click.Path(path_type=Path)
@@ -37,7 +37,7 @@ def bundle() -> None:
 @click.option("--features", type=click.IntRange(1, 10**7), help="That an .rknn file gives for a frame, where the predictor's file leaves it open.")
 @click.option("--engine", type=click.Choice(["rknnlite", "rknn"]), help="That is to run an .rknn file.  [default: rknnlite]")
 @click.option("--out", type=_file, default=Path("bundles"), show_default=True, help="The folder that the bundle is written into.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
+@options.as_json
 def import_(
     extractor: Path | None,
     predictor: Path | None,
@@ -89,7 +89,7 @@ def import_(
             made = foreign.imported(extractor, predictor, wishes, out)
     manifest = made.manifest
     if as_json:
-        click.echo(json.dumps({"folder": str(made.folder), "sha256": made.sha256, "manifest": manifest}, indent=1))
+        terminal.show_json({"folder": str(made.folder), "sha256": made.sha256, "manifest": manifest})
         return
     told = manifest["extractor"]["input"]
     taken = "pixels as they are" if told["dtype"] == "uint8" else f"(pixel / 255 - {mean:g}) / {std:g}"

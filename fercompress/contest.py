@@ -19,7 +19,7 @@ import pandas as pd
 
 from fercompress.config import Measure
 from fercompress.doubting import doubts
-from fercompress.errors import InputError
+from fercompress.errors import ComparabilityError, InputError
 from fercompress.examination import Examination
 from fercompress.gate.evidence import STAGES, Answers, Evidence
 from fercompress.measure import board, session
@@ -77,7 +77,8 @@ def contest(
                 store.record_bundle(measured.bundle, measured.seed, measured.fold, timed=not place)
         for look, rounds in enumerate(plan.looks):
             settings = plan.settings(rounds)
-            store.record_study({**_study(out.name, sides, target, settings), "lacking": lacking})
+            data = {"name": examination.clips.name, "protocol": examination.protocol}
+            store.record_study({**_study(out.name, sides, target, settings), "data": data, "lacking": lacking})
             with tell.stage(f"{rounds} rounds on {target.name}") as bar:
                 _measure(bundles, examination, settings, target, workspace, store, bar)
             tables = read_tables(store)
@@ -93,9 +94,16 @@ def _bundles(side: Side, name: str, examination: Examination) -> list[MeasuredBu
     folds = {fold.name: fold for fold in examination.folds}
     found = []
     for bundle, seed, fold in side.bundles:
-        if not fold and len(folds) > 1:
+        if fold not in folds and len(folds) > 1:
             several = ", ".join(folds)
-            raise InputError(f"{side.name}: a bare bundle does not say which of the folds {several} it was not trained on; name it as RUN:VARIANT")
+            if not fold:
+                raise InputError(
+                    f"{side.name}: a bare bundle does not say which of the folds {several} it was not trained on; name it as RUN:VARIANT"
+                )
+            raise ComparabilityError(
+                f"{side.name}: it was trained beside fold {fold}, the clips come in {several}: it may have been trained on what it would be asked; "
+                "give --data the study that it was made by"
+            )
         where = folds.get(fold) or examination.folds[0]
         found.append(MeasuredBundle(replace(bundle, variant=name), seed, where.name, where.test))
     return found

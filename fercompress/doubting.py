@@ -9,7 +9,7 @@ import pandas as pd
 
 from fercompress import stats
 from fercompress.records import Doubt, Pass
-from fercompress.results.accuracy import FEW_PEOPLE
+from fercompress.results.accuracy import FEW_PEOPLE, leaks
 from fercompress.results.latency import BUSY_BLOCKS, BUSY_SHARE
 from fercompress.results.tables import Tables
 
@@ -48,7 +48,7 @@ def _accuracy(tables: Tables, variant: str, target: str) -> frozenset[Doubt]:
     answers = answers[(answers["variant"] == variant) & (answers["target"] == target)]
     if answers.empty or tables.clips is None:
         return frozenset()
-    found = set()
+    found = leaks(tables)
     if answers["cluster"].nunique() < FEW_PEOPLE:
         found.add(Doubt.FEW_PEOPLE)
     if tables.clips.simulated:

@@ -35,11 +35,15 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Examination:
-    """The clips that all sides are asked about, the parts that they come in, and why accuracy cannot be told of them ("" where it can)."""
+    """The clips that all sides are asked about, the parts that they come in, and why accuracy cannot be told of them ("" where it can).
+
+    protocol: how they were cut into those parts; None where there is one way only
+    """
 
     clips: Clips
     folds: tuple[Fold, ...]
     unlabelled: str = ""
+    protocol: str | None = None
 
 
 def of_bundles(bundles: Sequence[Bundle], wanted: Wanted, cache: Path, note: Callable[[str], None], data: Data | None = None) -> Examination:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fercompress import options, terminal
 from fercompress.errors import InputError
 
 _target = click.option("--target", default="localhost", show_default=True, metavar="NAME", help="Where to measure: a target's name or TOML file.")
-_tier = click.option(
-    "--tier", type=click.Choice(["smoke", "quick", "full", "soak"]), default="quick", show_default=True, help="How long each side is timed."
-)
+_tier = click.option("--tier", type=options.TIERS, default="quick", show_default=True, help="How long each side is timed.")
 _budget = click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Begin no further round after so many minutes.")
 _rounds = click.option("--rounds", type=click.IntRange(6, 1000), help="Exactly so many rounds, instead of as many as a verdict needs.")
 _data = click.option("--data", metavar="STUDY", help="The clips to ask about: a study, or a data set; needed for bare bundles.")
 _inputs = click.option(
     "--inputs", metavar="FILE", help="The same of bundles: .npz with frames (N, T, H, W) and perhaps labels; synthetic: rendered, without labels."
 )
-_data_root = click.option("--data-root", type=click.Path(path_type=Path), help="Folder of a data set that is on your disk.")
 _effect = click.option(
     "--effect", "effects", multiple=True, metavar="METRIC=SIZE", help="The smallest change that matters (2%, 1pt); may be repeated."
 )
@@ -33,11 +29,10 @@ _limit = click.option(
     "--limit", "limits", multiple=True, metavar="METRIC=VALUE", help="What the candidate must keep in any case (25ms, 57MiB, 95%); may be repeated."
 )
 _metric = click.option("--metric", "metrics", multiple=True, metavar="METRIC", help="Only this metric; may be repeated.")
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 
 
 def _options(command: Any) -> Any:
-    for option in reversed((_target, _tier, _budget, _rounds, _data, _inputs, _data_root, _effect, _metric)):
+    for option in reversed((_target, _tier, _budget, _rounds, _data, _inputs, options.data_root, _effect, _metric)):
         command = option(command)
     return command
 
@@ -60,10 +55,10 @@ def _options(command: Any) -> Any:
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write the verdicts as Markdown.")
 @click.option("--junit", type=click.Path(path_type=Path), help="Write them as JUnit XML.")
 @click.option("--fresh", is_flag=True, help="Forget what an earlier gate left in the output folder.")
-@_json
+@options.as_json
 def gate(
     candidate: str, baseline: str, out: Path, on_inconclusive: str, advisory: bool, no_confirm: bool, pinned: bool, update: bool, reason: str,
-    owner: str, days: int, pin: bool, markdown: Path | None, junit: Path | None, fresh: bool, as_json: bool, limits: tuple[str, ...], **options: Any,
+    owner: str, days: int, pin: bool, markdown: Path | None, junit: Path | None, fresh: bool, as_json: bool, limits: tuple[str, ...], **chosen: Any,
 ) -> None:  # fmt: skip
     """Fail (exit 1) if the candidate is worse than the baseline, or breaks a limit.
 
@@ -75,8 +70,8 @@ def gate(
     """
     from fercompress import contest, gating
 
-    asked = _request(candidate, baseline, out, options, limits, fail=on_inconclusive == "fail", confirm=not no_confirm, pinned=pinned)
-    with _progress() as tell:
+    asked = _request(candidate, baseline, out, chosen, limits, fail=on_inconclusive == "fail", confirm=not no_confirm, pinned=pinned)
+    with terminal.progress() as tell:
         if fresh:
             contest.forget(out)
         if update:
@@ -98,16 +93,16 @@ def gate(
 @click.option("--out", type=click.Path(path_type=Path), default=Path("reports/compare"), show_default=True, help="Where its measurements go.")
 @_options
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write the verdicts as Markdown.")
-@_json
-def compare(a: str, b: str, out: Path, markdown: Path | None, as_json: bool, **options: Any) -> None:
+@options.as_json
+def compare(a: str, b: str, out: Path, markdown: Path | None, as_json: bool, **chosen: Any) -> None:
     """Say of A (RUN:VARIANT or a bundle's folder) on every metric whether it is better or worse than B, or not known to be either.
 
     As `fercompress gate`, but nothing fails: exit 0 once both were measured.
     """
     from fercompress import gating
 
-    asked = replace(_request(a, b, out, options, (), fail=False, confirm=False, pinned=False), stop_at_worse=False, places=("A", "B"))
-    with _progress() as tell:
+    asked = replace(_request(a, b, out, chosen, (), fail=False, confirm=False, pinned=False), compares=True)
+    with terminal.progress() as tell:
         outcome = gating.gate(asked, tell)
     _show(outcome, markdown, None, as_json, False)
 
@@ -121,8 +116,8 @@ def compare(a: str, b: str, out: Path, markdown: Path | None, as_json: bool, **o
 @_tier
 @_data
 @_inputs
-@_data_root
-@_json
+@options.data_root
+@options.as_json
 def calibrate(
     target: str, what: str, out: Path, sessions: int, rounds: int, tier: str, data: str | None, inputs: str | None, data_root: Path | None,
     as_json: bool,
@@ -135,7 +130,7 @@ def calibrate(
     from fercompress import calibrating
     from fercompress.gate.metrics import METRICS
 
-    with _progress() as tell:
+    with terminal.progress() as tell:
         made = calibrating.calibrate(what, target, out, tell, sessions=sessions, rounds=rounds, tier=tier, wanted=_wanted(data, inputs, data_root))
     counts = sorted({8, 16, rounds})
     lines: list[dict[str, Any]] = [
@@ -144,30 +139,30 @@ def calibrate(
         if name in made.round_sd
     ]
     if as_json:
-        click.echo(json.dumps({"target": made.target, "between_sessions": made.session_sd, "metrics": lines}, indent=1))
+        terminal.show_json({"target": made.target, "between_sessions": made.session_sd, "metrics": lines})
         return
     table = Table(title=escape(f"{made.target}: {sessions} sessions of {made.rounds} rounds, {what} against itself"), title_justify="left")
     for column in lines[0]:
         table.add_column(column, justify="left" if column == "metric" else "right")
     for line in lines:
         table.add_row(*(value if isinstance(value, str) else f"{100 * value:.2f} %" for value in line.values()))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    terminal.show(table)
     click.echo(f"between sessions: {100 * made.session_sd:.2f} %; kept in {calibrating.file(made.target)}")
 
 
 def _request(
-    candidate: str, baseline: str, out: Path, options: dict[str, Any], limits: tuple[str, ...], *, fail: bool, confirm: bool, pinned: bool
+    candidate: str, baseline: str, out: Path, chosen: dict[str, Any], limits: tuple[str, ...], *, fail: bool, confirm: bool, pinned: bool
 ) -> Any:  # fmt: skip
     from fercompress import gating
     from fercompress.gate.metrics import named_quantity
     from fercompress.tier import LOOKS
 
-    minutes, rounds = options["minutes"], options["rounds"]
+    minutes, rounds = chosen["minutes"], chosen["rounds"]
     return gating.Request(
-        candidate, baseline, out, options["target"], options["tier"], (rounds,) if rounds else LOOKS,
-        60 * minutes if minutes else float("inf"), _wanted(options["data"], options["inputs"], options["data_root"]),
-        dict(named_quantity(text, "--effect") for text in options["effects"]), dict(named_quantity(text, "--limit") for text in limits),
-        options["metrics"], fail, confirm, pinned,
+        candidate, baseline, out, chosen["target"], chosen["tier"], (rounds,) if rounds else LOOKS,
+        60 * minutes if minutes else float("inf"), _wanted(chosen["data"], chosen["inputs"], chosen["data_root"]),
+        dict(named_quantity(text, "--effect") for text in chosen["effects"]), dict(named_quantity(text, "--limit") for text in limits),
+        chosen["metrics"], fail, confirm, pinned,
     )  # fmt: skip
 
 
@@ -189,9 +184,8 @@ def _show(outcome: Any, markdown: Path | None, junit: Path | None, as_json: bool
     if junit is not None:
         _write(junit, render.junit(outcome.judgements, fail_on_inconclusive=fail_on_inconclusive))
     if as_json:
-        click.echo(json.dumps(render.document(outcome.judgements, outcome.notes, int(outcome.exit_code)), indent=1))
+        terminal.show_json(render.document(outcome.judgements, outcome.notes, int(outcome.exit_code)))
         return
-    console = Console(width=None if sys.stdout.isatty() else 200)
     for judgement in outcome.judgements:
         lines = render.rows(judgement)
         title = f"{judgement.candidate} against {judgement.baseline} on {judgement.target}, {judgement.rounds} rounds"
@@ -200,7 +194,7 @@ def _show(outcome: Any, markdown: Path | None, junit: Path | None, as_json: bool
             table.add_column(column, overflow="fold")
         for line in lines:
             table.add_row(*map(escape, line.values()))
-        console.print(table)
+        terminal.show(table)
         for doubt in render.doubt_lines(judgement):
             click.echo(f"doubt: {doubt}")
     for note in outcome.notes:
@@ -214,9 +208,3 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-
-
-def _progress() -> Any:
-    from fercompress.progress import Reporter
-
-    return Reporter(Console(stderr=True))

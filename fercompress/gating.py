@@ -15,7 +15,7 @@ from fercompress.data import source
 from fercompress.errors import InputError, ResultsError
 from fercompress.examination import Wanted
 from fercompress.gate import baseline as baselines
-from fercompress.gate import judge, render
+from fercompress.gate import headline, judge, render
 from fercompress.gate.baseline import NEWEST, RELEASE, Accepted
 from fercompress.gate.calibration import Calibration
 from fercompress.gate.evidence import Evidence
@@ -40,6 +40,7 @@ class Request:
     effects: metric -> the smallest change that matters, as written ("2%"); limits: column -> the most (or the least) that is allowed, as written
     wanted: the clips to ask about, None: those of the run that a side comes from
     looks: rounds in all, after which a verdict is tried; budget_s: no further look is begun after so many seconds
+    compares: every metric gets its verdict and nothing fails
     """
 
     candidate: str
@@ -56,28 +57,30 @@ class Request:
     fail_on_inconclusive: bool = True
     confirm: bool = True
     pinned: bool = False
-    stop_at_worse: bool = True
-    places: tuple[str, str] = ("--candidate", "--baseline")  # how the command calls the two sides, for messages
+    compares: bool = False
+
+    @property
+    def places(self) -> tuple[str, str]:
+        """How the command calls the two sides, for messages."""
+        return ("A", "B") if self.compares else ("--candidate", "--baseline")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """notes: what a reader must know beside the verdicts"""
+    """notes: what a reader must know beside the verdicts; compares: nothing passes or fails here"""
 
     judgements: tuple[Judgement, ...]
     exit_code: ExitCode
     notes: tuple[str, ...] = ()
+    compares: bool = False
 
     @property
     def headline(self) -> str:
         """The outcome in one sentence."""
-        worse = [name for each in self.judgements for name in each.regressed_metrics]
-        broken = [limit.column for each in self.judgements for limit in each.limits if limit.verdict == "broken"]
-        unsure = [found.metric.name for each in self.judgements for found in each.findings if found.verdict == "inconclusive"]
-        unsure += [f"limit {limit.column}" for each in self.judgements for limit in each.limits if limit.verdict in ("unsure", "n/a")]
-        parts = [f"{words}: {', '.join(names)}" for words, names in (("worse", worse), ("limit broken", broken), ("inconclusive", unsure)) if names]
+        if self.compares:
+            return headline.compared(self.judgements)
         said = {ExitCode.PASSED: "gate passed", ExitCode.REGRESSION: "gate FAILED", ExitCode.INCONCLUSIVE: "gate INCONCLUSIVE"}[self.exit_code]
-        return f"{said} ({'; '.join(parts)})" if parts else said
+        return headline.gated(self.judgements, said)
 
     @property
     def hardening(self) -> str:
@@ -90,11 +93,11 @@ class Outcome:
 
 
 def gate(request: Request, tell: Reporter) -> Outcome:
-    """`verdicts`, kept as gate.json in the output folder. A gate that was stopped goes on; one that was finished is measured anew.
+    """`verdicts`, kept as gate.json (of a comparison: compare.json) in the output folder. What was stopped goes on, a finished one is measured anew.
 
     raises: as `verdicts`
     """
-    finished = request.out / "gate.json"
+    finished = request.out / ("compare.json" if request.compares else "gate.json")
     if finished.exists():
         forget(request.out)
         finished.unlink(missing_ok=True)
@@ -118,10 +121,12 @@ def verdicts(request: Request, tell: Reporter) -> Outcome:
     else:
         judgements, notes = _side_by_side(request, rules, calibrated, tell)
     notes += told
-    return Outcome(tuple(judgements), _exit_code(request, judgements), tuple(notes))
+    return Outcome(tuple(judgements), _exit_code(request, judgements), tuple(notes), request.compares)
 
 
 def _exit_code(request: Request, judgements: list[Judgement]) -> ExitCode:
+    if request.compares:
+        return ExitCode.PASSED
     if any(each.regressed for each in judgements):
         return ExitCode.REGRESSION
     if request.fail_on_inconclusive and any(each.open for each in judgements):
@@ -135,6 +140,8 @@ def _side_by_side(
     judgements, notes = [], []
     sung = False
     for candidate, baseline in _pairs(request):
+        if "accuracy" in rules.passes:
+            sides.check_protocols(candidate, baseline)
         found = _recorded(candidate, baseline, request.target)
         if found is not None:
             notes.append(
@@ -203,7 +210,7 @@ def _over(rules: judge.Rules, found: tuple[Evidence, Evidence], *, adaptive: boo
 
 def _settled(request: Request, now: Judgement) -> bool:
     """Whether more rounds would change nothing. A gate that fails needs no more; a comparison wants every verdict."""
-    return now.decided or (request.stop_at_worse and now.regressed)
+    return now.decided or (now.regressed and not request.compares)
 
 
 def _against_file(request: Request, path: Path, rules: judge.Rules, tell: Reporter) -> tuple[list[Judgement], list[str]]:

@@ -120,6 +120,7 @@ class Maker:
             study.train.model_dump(),
             seed,
             _file(study.model.weights),
+            *(("windows answer together",) if clips.windowed else ()),  # earlier, each was validated by itself
         )
         folder = self.workspace.work("teacher", key)
         trained = optimise.load_trained(folder)

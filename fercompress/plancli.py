@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from fercompress import options, terminal
 
 
 @click.command()
 @click.argument("name", metavar="[STUDY]", default="default")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), required=True, help="Of each target's time, for latency blocks.")
-@click.option("--tier", type=click.Choice(["smoke", "quick", "full", "soak"]), help="Plan with this tier instead of what the study says.")
+@click.option("--tier", type=options.TIERS, help="Plan with this tier instead of what the study says.")
 @click.option("--only", multiple=True, metavar="VARIANT", help="Only this variant beside the baseline; may be repeated.")
 @click.option("--target", multiple=True, metavar="NAME", help="Plan for these instead of the study's targets; may be repeated.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
+@options.as_json
 def plan(name: str, minutes: float, tier: str | None, only: tuple[str, ...], target: tuple[str, ...], as_json: bool) -> None:
     """Say what STUDY can claim within so many minutes of its targets' time: rounds, percentiles, and the smallest changes that would be found.
 
@@ -30,7 +29,7 @@ def plan(name: str, minutes: float, tier: str | None, only: tuple[str, ...], tar
     wishes = (f"measure.tier={tier}",) if tier else ()
     made = claiming.claims(studyfile.restricted(studyfile.load_study(name, wishes), only, target, None), minutes)
     if as_json:
-        click.echo(json.dumps([each.table for each in made], indent=1))
+        terminal.show_json([each.table for each in made])
         return
     for each in made:
         click.echo(each.sentence)
@@ -40,7 +39,7 @@ def plan(name: str, minutes: float, tier: str | None, only: tuple[str, ...], tar
             table.add_column(column)
         for metric, power in each.powers.items():
             table.add_row(metric, *(_cells(power) if power else ["n/a"] * 5))
-        Console(width=None if sys.stdout.isatty() else 200).print(table)
+        terminal.show(table)
         click.echo(_rest(each))
 
 

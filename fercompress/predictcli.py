@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fercompress import options, terminal
 from fercompress.errors import InputError
 
 _path = click.Path(path_type=Path)
@@ -38,7 +36,7 @@ SHOWN = 40  # stretches of one label that are printed
     help="A rate to keep up with; may be repeated.  [default: 25, 30]",
 )
 @click.option("--restart", type=click.IntRange(min=1), metavar="N", help="Begin a new clip after N frames with a face.  [default: one clip]")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
+@options.as_json
 def predict(
     video: Path,
     bundle_folder: Path,
@@ -57,15 +55,14 @@ def predict(
     if not video.is_file():
         raise InputError(f"{video}: no such file; give a video")
     from fercompress import predicting
-    from fercompress.progress import Reporter
 
     request = predicting.VideoRequest(
         video, bundle_folder, out or Path("reports") / f"predict-{video.stem}", faces, margin, rates_fps or (25.0, 30.0), restart
     )
-    with Reporter(Console(stderr=True)) as tell:
+    with terminal.progress("stopped; nothing was written: the same command begins the video anew") as tell:
         found = predicting.run(request, tell)
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        terminal.show_json(found)
         return
     _print(found)
 
@@ -77,8 +74,7 @@ def _print(found: dict[str, Any]) -> None:
     for each in found["labels"][:SHOWN]:
         mean = "n/a" if each["probability"] is None else f"{each['probability']:.2f}"
         table.add_row(f"{each['start_s']:.2f}", f"{each['end_s']:.2f}", str(each["frames"]), escape(each["label"] or "(no face)"), mean)
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(table)
+    terminal.show(table)
     if len(found["labels"]) > SHOWN:
         click.echo(f"and {len(found['labels']) - SHOWN} more: the table in the output folder has every frame")
     frame = found["frame_ms"]

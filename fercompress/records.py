@@ -79,6 +79,15 @@ class Clips:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def ids(self, rows: Int64) -> tuple[str, ...]:
+        """Which clip each of the rows is a window of."""
+        return tuple(self.clip_ids[row] for row in rows)
+
+    @property
+    def windowed(self) -> bool:
+        """Whether a clip has several rows."""
+        return len(set(self.clip_ids)) < len(self.clip_ids)
+
 
 @dataclass(frozen=True)
 class Fold:

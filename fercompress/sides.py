@@ -12,10 +12,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from fercompress.data import source
 from fercompress.dataconfig import Data
-from fercompress.errors import DataError, InputError, ResultsError
+from fercompress.errors import ComparabilityError, DataError, InputError, ResultsError
 from fercompress.examination import Examination, Wanted, check_alike, check_fits, of_bundles
 from fercompress.export import bundle as bundles
 from fercompress.records import NOT_HERE, NOT_MADE, Bundle
+from fercompress.results.accuracy import LEAKY
 from fercompress.results.store import FILE, Store
 from fercompress.results.tables import Tables, read_tables
 from fercompress.studyfile import load_study
@@ -44,6 +45,10 @@ class Run:
     @property
     def variants(self) -> list[str]:
         return [str(variant["name"]) for variant in self.tables.study["variants"]]
+
+    @property
+    def protocol(self) -> str | None:
+        return self.tables.protocol
 
     def unmade(self, variant: str) -> str:
         """Why the run has no bundle of a variant, where it says so; else ""."""
@@ -97,6 +102,18 @@ def one(text: str, option: str) -> Side:
     return found[0]
 
 
+def check_protocols(candidate: Side, baseline: Side) -> None:
+    """raises: ComparabilityError where the one side's tested faces were trained on, and the other's were not: their accuracies mean different things"""
+    runs = [side.run for side in (candidate, baseline)]
+    told = ["unknown" if run is None else run.protocol or "one way only" for run in runs]
+    if None not in runs and told.count(LEAKY) == 1:
+        leaky, fair = (candidate, baseline) if told[0] == LEAKY else (baseline, candidate)
+        raise ComparabilityError(
+            f"{leaky.name} was tested under {LEAKY} folds, on faces that it was trained on, {fair.name} was not ({next(t for t in told if t != LEAKY)}): "
+            "their accuracies must not be compared; make both by one protocol, or compare other metrics alone with --metric"
+        )
+
+
 def _of_run(run: Run, variant: str, name: str) -> Side:
     stored = sorted((each for each in run.tables.bundles if each.variant == variant), key=lambda each: not each.timed)
     if not stored and (told := run.unmade(variant)):
@@ -133,6 +150,7 @@ def examination(sides: list[Side], wanted: Wanted | None, cache: Callable[[], Pa
         )
     else:
         found = _of_runs(sides, runs, cache, note)
+    _check_folds(runs, found)
     for side in sides:
         for bundle, *_ in side.bundles:
             check_fits(bundle, found.clips, side.name)
@@ -154,6 +172,21 @@ def _of_runs(sides: list[Side], runs: Mapping[Path, Run], cache: Callable[[], Pa
     return found
 
 
+def _check_folds(runs: Mapping[Path, Run], found: Examination) -> None:
+    """Folds of one name may hold other clips. raises: ComparabilityError"""
+    tested = {fold.name: fold.test.tolist() for fold in found.folds}
+    for run in runs.values():
+        clips = run.tables.clips
+        if clips is None or clips.fingerprint != found.clips.fingerprint:
+            continue
+        for fold in clips.folds:
+            if fold.name in tested and fold.index.tolist() != tested[fold.name]:
+                raise ComparabilityError(
+                    f"{' and '.join(map(str, runs))} cut the clips into other folds of one name ({fold.name}): a side would be asked about clips that it "
+                    "was trained on; make both by one protocol and one number of folds"
+                )
+
+
 def _recorded(run: Run) -> Data:
     """raises: InputError for a run whose clips came out of a file that it does not name"""
     try:
@@ -169,7 +202,8 @@ def _named(name: str | None) -> Data:
 
 def _whole(data: Data, data_root: Path | None, cache: Path) -> Examination:
     clips = source.load(data, data_root, cache)
-    return Examination(clips, tuple(source.SOURCES[data.name].folds(data, clips)))
+    protocol = getattr(data, "protocol", None)  # some data sets can be cut in one way only
+    return Examination(clips, tuple(source.SOURCES[data.name].folds(data, clips)), protocol=protocol)
 
 
 def _fitted(sides: list[Side], wanted: Wanted, cache: Path, note: Callable[[str], None]) -> Examination:

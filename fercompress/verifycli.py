@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
-import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fercompress import options, terminal
 from fercompress.errors import InputError
 
 DIFFERS = 1
@@ -24,7 +22,7 @@ SHOWN = 40
 @click.option(
     "--seal", "expected", metavar="DIGEST", default="", help="Also compare the seal's sha256 (16 digits or more) as you noted it elsewhere."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
+@options.as_json
 def verify(run_folder: Path, expected: str, as_json: bool) -> int:
     """Recompute every number of RUN's report from the raw samples, and every sha256, and say which differ.
 
@@ -40,7 +38,7 @@ def verify(run_folder: Path, expected: str, as_json: bool) -> int:
     found = verifying.verify(run_folder, expected)
     if as_json:
         equal = not found.differences
-        click.echo(json.dumps({"run": str(run_folder), "equal": equal, **dataclasses.asdict(found)}, indent=1))
+        terminal.show_json({"run": str(run_folder), "equal": equal, **dataclasses.asdict(found)})
         return 0 if equal else DIFFERS
     for note in found.notes:
         click.echo(f"note: {note}")
@@ -53,7 +51,7 @@ def verify(run_folder: Path, expected: str, as_json: bool) -> int:
         table.add_column(column, overflow="fold")
     for each in found.differences[:SHOWN]:
         table.add_row(*map(escape, dataclasses.astuple(each)))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    terminal.show(table)
     if len(found.differences) > SHOWN:
         click.echo(f"and {len(found.differences) - SHOWN} more: --json lists them all")
     return DIFFERS

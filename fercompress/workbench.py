@@ -150,16 +150,16 @@ class Workbench:
         torch.manual_seed(int(key[:15], 16))
         predictor, way = recipe.apply(variant, network.predictor, context, fit)
         way += " with distillation" if fitted and desk.study.fine_tune.distill else ""
-        labels = desk.clips.labels[teacher.fold.test]
-        best = inference.accuracy(inference.logits_of(predictor, extraction.test_features), labels)
+        labels, ids = desk.clips.labels[teacher.fold.test], desk.clips.ids(teacher.fold.test)
+        best = inference.accuracy(inference.logits_of(predictor, extraction.test_features), labels, ids)
         if fitted:
             last = copy.deepcopy(predictor)
             last.load_state_dict(fitted[-1].last)
-            last_accuracy = inference.accuracy(inference.logits_of(last, extraction.test_features), labels)
+            last_accuracy = inference.accuracy(inference.logits_of(last, extraction.test_features), labels, ids)
             epoch_s = float(np.median(fitted[-1].history.epoch_s))
         else:
             whole = extraction.step is None and teacher.trained.last_differs
-            last_accuracy = self._last_teacher_accuracy(labels) if whole else best
+            last_accuracy = self._last_teacher_accuracy() if whole else best
             epoch_s = self._teacher_epoch_s
         history = fitted[-1].history if fitted else extraction.history
         return Made(self._export(variant, extraction, predictor, way, npu), teacher.seed, teacher.fold, way, history, epoch_s, best, last_accuracy)
@@ -198,13 +198,15 @@ class Workbench:
 
         return self.desk.fitted(self.desk.workspace.work("variant", key), f"train {name}", fine_tune.epochs, fit)
 
-    def _last_teacher_accuracy(self, labels: Int64) -> float:
+    def _last_teacher_accuracy(self) -> float:
         """Test accuracy of the teacher's last epoch, whose extractor is another one than the best epoch's."""
         teacher = self.desk.teacher
         both = nn.ModuleDict({"extractor": copy.deepcopy(teacher.network.extractor), "predictor": copy.deepcopy(teacher.network.predictor)})
         both.load_state_dict(teacher.trained.last)
         last = Network(both["extractor"], both["predictor"])
-        return inference.accuracy(inference.predict(last, self.desk.clips.frames[teacher.fold.test], teacher.preprocess), labels)
+        clips, tested = self.desk.clips, teacher.fold.test
+        answers = inference.predict(last, clips.frames[tested], teacher.preprocess)
+        return inference.accuracy(answers, clips.labels[tested], clips.ids(tested))
 
     def _export(self, variant: config.Variant, extraction: Extraction, predictor: nn.Module, way: str, npu: Converted | None) -> Bundle:
         desk, teacher = self.desk, self.desk.teacher

@@ -207,6 +207,7 @@ def test_data_show_draws_a_picture(folder):
         ["data", "check"],
         ["data", "show"],
         ["data", "get"],
+        ["data", "cache"],
     ],
 )
 def test_every_command_explains_itself(command):
@@ -220,7 +221,7 @@ def test_every_command_explains_itself(command):
     [
         (StudyError("bad study"), 2, "bad study"),
         (DiskFullError("no space"), 4, "no space"),
-        (KeyboardInterrupt(), 130, "goes on"),
+        (KeyboardInterrupt(), 130, "stopped"),
         (KeyError("x"), 70, "Traceback"),
     ],
 )

@@ -116,6 +116,7 @@ def test_two_variants_of_one_run_are_judged_by_its_own_rounds(place):
     done = place("compare", "mine:tt", "mine:dense", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
+    assert told["exit_code"] == 0, "whatever was found: nothing fails here"
     assert "measured beside mine:dense in one run already; its 6 rounds are judged" in told["notes"][0]
     findings = {each["metric"]: each for each in told["judgements"][0]["findings"]}
     assert list(findings)[:2] == ["accuracy", "worst_class_recall"]
@@ -141,6 +142,17 @@ def test_sides_and_limits_that_cannot_be_meant_are_refused(place, arguments, sai
     done = place("gate", *arguments, "--out", "refused")
     assert done.returncode == 2, done.stdout + done.stderr
     assert said in done.stderr.replace("\n", " ")
+
+
+def test_compare_says_in_its_own_words_what_is_better_and_worse_and_nothing_passes(place):
+    done = place("compare", "slow", "mine:tt", "--markdown", "c.md", "--out", "c", "--tier", "smoke", "--rounds", "6", *TIMED)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = "slow beside mine:tt: worse in latency_predictor_p50_ns"
+    assert done.stdout.splitlines()[-1] == said
+    assert (place.folder / "c.md").read_text().startswith(f"### {said}\n")
+    kept = json.loads((place.folder / "c" / "compare.json").read_text())
+    assert (kept["exit_code"], kept["judgements"][0]["findings"][0]["verdict"]) == (0, "worse")
+    assert "gate" not in done.stdout + (place.folder / "c.md").read_text()
 
 
 def test_compare_calls_its_sides_by_their_places(place):

@@ -62,7 +62,7 @@ def test_the_history_tells_the_teacher_s_predictor_on_the_student_s_features(tea
     student.load_state_dict(trained.best)
     clips = make_clips()
     features = imitate.plain_features(student, clips.frames[FOLD.validation], PREPROCESS)
-    found = inference.accuracy(inference.logits_of(teacher.predictor, features), clips.labels[FOLD.validation])
+    found = inference.accuracy(inference.logits_of(teacher.predictor, features), clips.labels[FOLD.validation], clips.ids(FOLD.validation))
     assert found == trained.history.validation_accuracy[trained.history.best_epoch]
 
 

@@ -69,6 +69,16 @@ def test_what_is_transparent_is_black_and_half_is_half(tmp_path: Path):
     assert one(tmp_path / "a.png").tolist() == [[200, 0, 100]]
 
 
+def test_the_luma_of_a_jpeg_in_colour_is_that_of_its_colours(tmp_path: Path):
+    colours = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8).repeat(16, 0).repeat(16, 1)
+    Image.fromarray(colours).save(tmp_path / "a.jpg", quality=95)
+    with Image.open(tmp_path / "a.jpg") as opened:
+        expected = np.asarray(opened.convert("RGB").convert("L"), int)
+    difference = np.abs(one(tmp_path / "a.jpg") - expected)
+    assert np.median(difference) <= 1
+    assert difference.mean() < 2, "colours that no screen shows are cut off, luma is not"
+
+
 @pytest.mark.parametrize("mode", ["P", "1"])
 def test_a_picture_of_few_colours_is_read_by_its_colours(tmp_path: Path, mode: str):
     Image.fromarray(np.array([[255, 0], [0, 255]], np.uint8)).convert(mode).save(tmp_path / "a.PNG")

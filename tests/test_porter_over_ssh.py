@@ -3,13 +3,14 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 from sshlab import SIGSTOP, eventually
 
-from fercompress.errors import AgentError, TargetError
+from fercompress.errors import AgentError, TargetBusyError, TargetError
 from fercompress.measure.link import FRAME
 from fercompress.measure.sshchannel import SshChannel, VanishedError
 
@@ -35,6 +36,36 @@ def test_a_porter_whose_ssh_server_was_stopped_while_it_wrote_ends_and_lets_othe
         lab.signal_sessions(SIGSTOP)
         assert eventually(lambda: not process.is_running())
         assert other.greet().folder == str(lab.files)
+
+
+def test_an_idle_porter_whose_ssh_server_was_stopped_ends_soon_and_lets_others_in(lab):
+    with SshChannel(lab.address(), "run-1", idle_s=2.0) as idle, SshChannel(lab.address(), "run-2") as other:
+        idle.greet()
+        process = porter(lab)
+        lab.signal_sessions(SIGSTOP)
+        assert eventually(lambda: not process.is_running(), 30)  # the lab's own wait is a minute: as long as a porter of its own accord
+        assert other.greet().folder == str(lab.files)
+
+
+def test_a_porter_is_kept_by_a_host_that_has_nothing_to_ask(lab):
+    with SshChannel(lab.address(), "run-1", idle_s=4.0) as channel, SshChannel(lab.address(), "run-2") as other:
+        channel.greet()
+        process = porter(lab)
+        time.sleep(9)  # more than twice what it would wait for a dead host
+        assert process.is_running()
+        with pytest.raises(TargetBusyError):
+            other.greet()
+        channel.greet()
+        assert (channel.reconnects, porter(lab).pid) == (0, process.pid)
+
+
+def test_no_pulse_outlives_its_channel(lab):
+    with SshChannel(lab.address(), "run-1", idle_s=0.4) as channel:
+        channel.greet()
+        heart = channel._heart
+        assert heart.is_alive()
+    heart.join(30)
+    assert not heart.is_alive()
 
 
 def test_why_a_porter_broke_is_told_with_the_last_line_of_what_it_said(lab):

@@ -1,10 +1,14 @@
 """`predict`: the answer after each frame of a real video is the clip's, and every stage's time is told apart."""
 
+import contextlib
 import csv
+import functools
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -258,3 +262,27 @@ def test_a_missing_video_is_one_line_and_exit_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fercompress", "predict", "none.avi", "--bundle", "b"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "fercompress: none.avi: no such file; give a video\n")
+
+
+def test_ctrl_c_says_that_the_video_begins_anew_and_nothing_was_written(tmp_path: Path, clips: UInt8) -> None:
+    made = predicted.made(tmp_path, "dense", clips)
+    video = predicted.video(tmp_path / "v.avi", np.concatenate([clips[0]] * 2000))
+    command = [sys.executable, "-m", "fercompress", "predict", "v.avi", "--bundle", str(made.folder), "--faces", "none"]
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a test in a shell's background ignores Ctrl-C
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
+    while process.poll() is None and not _has_open(process.pid, video):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    shown, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "nothing was written: the same command begins the video anew" in told
+    assert "goes on" not in told
+    assert "Traceback" not in told
+    assert shown == ""
+    assert not (tmp_path / "reports").exists()
+
+
+def _has_open(process_id: int, path: Path) -> bool:
+    with contextlib.suppress(OSError):  # it ended, or closed the file, while we looked
+        return any(link.readlink() == path.resolve() for link in Path(f"/proc/{process_id}/fd").iterdir())
+    return False

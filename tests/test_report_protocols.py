@@ -5,7 +5,7 @@ import re
 import pytest
 import toy_report as toy
 
-from fercompress import cli
+from fercompress import overview, terminal
 from fercompress.records import Doubt
 from fercompress.report import cells, folds, paper, story
 from fercompress.report.render import render, texts
@@ -71,7 +71,8 @@ def test_the_terminal_marks_leaky_accuracies_and_tells_the_papers_figure(leaky, 
     doubts = [str(Doubt.LEAKY_FOLDS)] if leaky else []
     row = {**empty, "variant": "dense", "target": "here", "accuracy": 0.975, "accuracy_ci95": [0.9, 1.0], "n_clips": 40, "doubts": doubts}
     data = {"name": "ckplus", "protocol": "leaky-image" if leaky else "subjects"}
-    cli._print_summary({"study": "ckplus", "rows": [row], "data": data}, None, False)
+    summary = {"study": "ckplus", "rows": [row], "data": data}
+    terminal.show_rows(overview.rows(summary), summary["study"], overview.caption(summary))
     told = " ".join(capsys.readouterr().out.split())
     assert ("97.5 [90.0, 100.0] leaky-image" in told) == leaky
     assert ("tested faces are trained on too" in told) == leaky

@@ -522,3 +522,14 @@ def test_a_folder_that_is_gone_is_named(store, tmp_path):
     written(store)
     with pytest.raises(ResultsError, match=r"gone/summary.json: No such file"):
         summary.write_summary(store, tmp_path / "gone")
+
+
+def test_anonymous_and_file_backed_memory_are_medians_of_their_own_and_n_a_where_a_block_does_not_tell_them(store):
+    toy.record_head(store, toy.study())
+    for round_, peak in enumerate((5000, 6000, 7000)):
+        store.record(toy.memory_block("tt", peak, round_))
+    row = rows_of(store)["tt"]
+    assert (row["memory_model_anonymous_bytes"], row["memory_model_file_bytes"]) == (1800, 1200)
+    assert (row["memory_peak_anonymous_bytes"], row["memory_peak_file_bytes"]) == (4500, 1400)
+    assert row["memory_runtime_file_bytes"] is None
+    assert "kernel does not tell anonymous from file-backed pages" in row["reasons"]["memory_runtime_file_bytes"]

@@ -1,5 +1,7 @@
 """Training: resumable to the bit, chosen by validation data, and honest about what it was given."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,18 @@ def fit(clips, folder, stop_after=None, settings=SETTINGS):
     return net, trained
 
 
+def test_windows_of_one_clip_are_validated_together(clips, tmp_path):
+    pairs = tuple(f"c{row // 2}" for row in range(len(clips)))  # the eight rows of the validation part are of four clips
+    windowed = dataclasses.replace(clips, clip_ids=pairs)
+    net, trained = fit(windowed, tmp_path)
+    nn.ModuleDict({"extractor": net.extractor, "predictor": net.predictor}).load_state_dict(trained.best)
+    logits = inference.predict(net, clips.frames[FOLD.validation], Preprocess(0.2, 0.2))
+    kept = trained.history.validation_accuracy[trained.history.best_epoch]
+    means = logits.reshape(4, 2, 2).mean(axis=1)
+    assert kept == np.mean(means.argmax(1) == clips.labels[FOLD.validation][::2])
+    assert {4 * share % 1 for share in trained.history.validation_accuracy} == {0}, "shares of four clips"
+
+
 def test_a_stopped_training_ends_with_the_weights_of_an_uninterrupted_one(clips, tmp_path):
     settings = SETTINGS.model_copy(update={"augment": config.Augment(shift=0.1, rotate_deg=5, flip=True)})
     _, whole = fit(clips, tmp_path / "whole", settings=settings)
@@ -83,7 +97,7 @@ def test_each_option_of_training_changes_the_weights_and_still_learns(clips, tmp
     net, trained = fit(clips, tmp_path / "other", settings=base.model_copy(update=wished))
     assert not all(torch.equal(trained.last[name], plain.last[name]) for name in plain.last)
     nn.ModuleDict({"extractor": net.extractor, "predictor": net.predictor}).load_state_dict(trained.last)
-    assert inference.accuracy(inference.predict(net, clips.frames[FOLD.test], Preprocess(0.2, 0.2)), clips.labels[FOLD.test]) == 1.0
+    assert inference.accuracy(inference.predict(net, clips.frames[FOLD.test], Preprocess(0.2, 0.2)), clips.labels[FOLD.test], clips.ids(FOLD.test)) == 1.0
 
 
 def test_an_average_changes_what_is_kept_but_not_the_steps(clips, tmp_path):
@@ -141,7 +155,7 @@ def test_a_moving_square_is_learnt(clips, tmp_path):
     net, trained = fit(clips, tmp_path, settings=settings)
     nn.ModuleDict({"extractor": net.extractor, "predictor": net.predictor}).load_state_dict(trained.best)
     logits = inference.predict(net, clips.frames[FOLD.test], Preprocess(0.2, 0.2))
-    assert inference.accuracy(logits, clips.labels[FOLD.test]) == 1.0
+    assert inference.accuracy(logits, clips.labels[FOLD.test], clips.ids(FOLD.test)) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -163,7 +177,7 @@ def test_the_best_state_is_that_of_the_best_epoch(clips, tmp_path):
     both = nn.ModuleDict({"extractor": net.extractor, "predictor": net.predictor})
     both.load_state_dict(trained.best)
     logits = inference.predict(net, clips.frames[FOLD.validation], Preprocess(0.2, 0.2))
-    assert inference.accuracy(logits, clips.labels[FOLD.validation]) == trained.history.validation_accuracy[trained.history.best_epoch]
+    assert inference.accuracy(logits, clips.labels[FOLD.validation], clips.ids(FOLD.validation)) == trained.history.validation_accuracy[trained.history.best_epoch]
 
 
 def test_training_stops_when_patience_runs_out(clips, tmp_path):

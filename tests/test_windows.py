@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from fercompress.model import inference
 from fercompress.records import Block, BlockKey, Clips, Fold, LeftOut, Pass, Status
+from fercompress.results import training
 from fercompress.results.store import Store
 from fercompress.results.tables import read_tables
 
@@ -54,3 +56,16 @@ def test_the_share_of_frames_with_a_face_is_kept_for_each_clip(store):
     facts = store.clips()
     assert facts is not None
     assert facts.face_rates == pytest.approx({"a": 2.5 / 3, "b": 1, "c": 1})
+
+
+def test_a_trainings_accuracy_counts_clips_as_the_results_do():
+    """a: two windows of three say 1, the mean says 0, which is right; b is right; a window of c has no answer."""
+    assert inference.accuracy(LOGITS, clips().labels, clips().clip_ids) == pytest.approx(2 / 3)
+    assert inference.accuracy(LOGITS[:4], clips().labels[:4], ("a", "x", "y", "b")) == 0.5, "as clips of their own, two are wrong"
+
+
+def test_folds_are_counted_and_weighted_in_clips(store):
+    store.record_clips(clips(), [Fold("all", np.array([0, 1, 2]), np.array([3]), np.array([4, 5]))])
+    (fold,) = store.clips().folds
+    assert (fold.train_clips, fold.validation_clips) == (1, 1)
+    assert training._test_clips(read_tables(store)) == {"all": 1}

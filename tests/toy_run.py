@@ -66,7 +66,8 @@ def latency_block(variant, round_, half, clip_us=100, predictor_us=40, clips=16,
 
 
 def memory_block(variant, peak=5000, round_=0) -> Block:
-    steps = {"interpreter": 1000, "runtime": 2000, "model": 3000, "peak": peak}
+    steps = {"interpreter": 1000, "runtime": 2000, "model": 3000, "peak": peak, "model_anonymous": 1800, "model_file": 1200}
+    steps |= {"peak_anonymous": peak - 1500, "peak_file": 1400}
     return Block(key(variant, Pass.MEMORY, round_=round_), sha256(variant), Status.OK, memory_bytes=steps)
 
 

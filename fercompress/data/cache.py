@@ -1,6 +1,7 @@
 """A folder of ready clips: `Clips` in and memory-mapped `Clips` out; frames.npy, labels.npy and clips.json, the last of which is written last.
 
-One process writes into a folder at a time; another waits for it and finds the clips there.
+One process writes into a folder at a time; another waits for it and finds the clips there. Who uses the clips of a folder says so (`use`) for as
+long as it lives, so that nobody removes them (`caches.remove`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ import numpy as np
 
 from fercompress.records import Clips, Int64, LeftOut, UInt8
 
+WRITER, READERS = ".lock", ".in-use"  # files whose locks say so
+_in_use: dict[Path, int] = {}  # descriptors that are kept open, and so locked, until the process ends
+
 
 class Progress(Protocol):
     """Told after every clip: how many are done, of how many, and a word on it."""
@@ -33,14 +37,59 @@ def silent(completed: int, total: int, detail: str = "") -> None:
 @contextlib.contextmanager
 def held(folder: Path, wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Make the folder and be its only writer; wait: called once if another process is that now, before waiting for it to end."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            wait()
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = _locked(folder, wait)
+    try:
         yield
+    finally:
+        os.close(lock)
+
+
+def _locked(folder: Path, wait: Callable[[], None]) -> int:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = opened(folder / WRITER)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                wait()
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if is_still(lock, folder / WRITER):
+                return lock
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)  # the folder was removed while we waited
+
+
+def use(folder: Path) -> None:
+    """Keep others from removing a folder that is there, until this process ends."""
+    path = folder / READERS
+    if folder in _in_use and not is_still(_in_use[folder], path):
+        os.close(_in_use.pop(folder))
+    while folder not in _in_use and folder.is_dir():
+        with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
+            handle = opened(path)
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            if is_still(handle, path):
+                _in_use[folder] = handle
+            else:
+                os.close(handle)
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(path)  # when it was used last
+
+
+def opened(path: Path) -> int:
+    """A descriptor that can be locked; the file is made if need be."""
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+
+
+def is_still(handle: int, path: Path) -> bool:
+    """Whether an open file is the one of that name: a lock on a removed file keeps nobody out."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def found(folder: Path) -> Clips | None:

@@ -31,7 +31,7 @@ from fercompress.errors import DataError, TargetError
 from fercompress.records import Clips, LeftOut, UInt8, digest
 from fercompress.workspace import full_disk_is_an_error
 
-FORMAT = 1  # one more whenever the same manifest would give other clips
+FORMAT = 2  # one more whenever the same manifest would give other clips
 CLIPS_PER_PROCESS = 8  # the fewest that a process is given
 CREW_WORTH_S = 10  # of work left for one process: below that, starting others takes longer than it saves
 _DECODERS = ("av", "opencv-python-headless", "pillow")

@@ -9,7 +9,7 @@ has its peak there). The error says how many frames decoded. Damage in the middl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,31 +40,72 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEOS and not path.name.startswith(".")
 
 
+def stated(media: Media) -> int:
+    """How many frames there should be: pictures are counted, of a video its header is believed, which may lie; 0 where it says nothing.
+
+    raises: DataError
+    """
+    if not media.video:
+        return len(media.files)
+    with _container(media.files[0]) as opened:
+        return _stated_frames(opened)
+
+
 def count(media: Media) -> int:
     """How many frames there are: a video is decoded to its end, since headers lie; pictures are opened, not decoded. raises: DataError"""
-    if not media.video:
-        for path in media.files:
-            with closing(_opened(path)):
-                pass
-        return len(media.files)
-    (path,) = media.files
-    decoded, stated, fault = 0, 0, ""
-    try:
-        with _container(path) as opened:
-            stated = _stated_frames(opened)
-            for _ in _decoded(opened, path):
-                decoded += 1
-    except DataError as error:
-        fault = str(error)
-    if short := container.shortfall(path):
-        raise DataError(f"{path}: ends early ({short}); {_frames(decoded)} decoded; copy it again")
-    if fault:
-        raise DataError(fault if decoded == 0 else f"{fault}; {_frames(decoded)} decoded before that")
-    if decoded == 0:
-        raise DataError(f"{path}: a video without a frame; copy it again")
-    if stated - decoded > max(SLACK_FRAMES, SLACK_SHARE * stated):
-        raise DataError(f"{path}: ends early (its header says {_frames(stated)}); {_frames(decoded)} decoded; copy it again")
-    return decoded
+    whole = Pass(media, ())
+    for _ in whole.frames():
+        pass
+    return whole.count
+
+
+class Pass:
+    """One way through a clip, from its first frame to its end. wanted: numbers of frames (from 0, rising, none twice)"""
+
+    def __init__(self, media: Media, wanted: Sequence[int]) -> None:
+        self._media = media
+        self._wanted = frozenset(wanted)
+        self.count = 0  # of the clip's frames, known at its end
+
+    def frames(self) -> Generator[UInt8]:
+        """The wanted frames that there are, uint8 (H, W) each, turned by `turn_deg`, then cut to `side`; others are never made grey, nor kept.
+
+        raises: DataError where the clip is not whole, also if all that is wanted was there
+        """
+        found = self._of_video() if self._media.video else self._of_pictures()
+        for frame in found:
+            yield _side(_turned(frame, self._media.turn_deg), self._media.side)
+
+    def _of_pictures(self) -> Iterator[UInt8]:
+        for index, path in enumerate(self._media.files):
+            if index in self._wanted:
+                yield picture(path)
+            else:
+                with closing(_opened(path)):
+                    pass
+            self.count += 1
+
+    def _of_video(self) -> Iterator[UInt8]:
+        (path,) = self._media.files
+        decoded, told, fault = 0, 0, ""
+        try:
+            with _container(path) as opened:
+                told = _stated_frames(opened)
+                for frame in _decoded(opened, path):
+                    if decoded in self._wanted:
+                        yield _grey(frame)
+                    decoded += 1
+        except DataError as error:
+            fault = str(error)
+        if short := container.shortfall(path):
+            raise DataError(f"{path}: ends early ({short}); {_frames(decoded)} decoded; copy it again")
+        if fault:
+            raise DataError(fault if decoded == 0 else f"{fault}; {_frames(decoded)} decoded before that")
+        if decoded == 0:
+            raise DataError(f"{path}: a video without a frame; copy it again")
+        if told - decoded > max(SLACK_FRAMES, SLACK_SHARE * told):
+            raise DataError(f"{path}: ends early (its header says {_frames(told)}); {_frames(decoded)} decoded; copy it again")
+        self.count = decoded
 
 
 def _stated_frames(opened: InputContainer) -> int:
@@ -77,7 +118,7 @@ def _stated_frames(opened: InputContainer) -> int:
 
 
 def read(media: Media, wanted: Sequence[int]) -> list[UInt8]:
-    """The wanted frames (from 0, any order, repeats allowed): uint8 (H, W) each, turned by `turn_deg`, then cut to `side`. raises: DataError
+    """A few frames (from 0, any order, repeats allowed), as `Pass.frames` gives them, all held at once. raises: DataError
 
     A video is decoded from its start to the last wanted frame; frames that are not wanted are never made grey, nor kept.
     """
@@ -100,11 +141,14 @@ def frames(path: Path) -> Iterator[tuple[float, UInt8]]:
 
 def picture(path: Path) -> UInt8:
     """uint8 (H, W), grey and upright. raises: DataError"""
-    from PIL import Image, ImageOps
+    from PIL import ExifTags, Image, ImageOps
 
     with closing(_opened(path)) as opened:
         try:
-            image = ImageOps.exif_transpose(opened)
+            opened.draft("L", None)  # of a JPEG in colour, the luma that it stores; others stay as they are
+            opened.load()
+            # Most pictures stand upright: for them this would be a copy.
+            image = opened if opened.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(opened)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f"{path}: the picture cannot be decoded ({error}); copy it again") from error
         if image.mode.startswith("I"):
@@ -112,7 +156,7 @@ def picture(path: Path) -> UInt8:
         if "A" in image.getbands() or "transparency" in image.info:
             solid = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", solid.size, (0, 0, 0, 255)), solid)
-        return np.asarray(image.convert("L"), dtype=np.uint8)
+        return np.asarray(image if image.mode == "L" else image.convert("L"), dtype=np.uint8)
 
 
 def _of_16_bits(values: Any, path: Path) -> UInt8:

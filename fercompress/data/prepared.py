@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import zlib
@@ -18,9 +19,10 @@ from fercompress.dataconfig import Video
 from fercompress.errors import DataError
 from fercompress.records import UInt8
 
-AT_ONCE = 32  # decoded frames that a process holds, of whatever size they are
 _HEAD = struct.Struct("<4sII")  # magic, length of the JSON, crc32 of JSON and frames
 _MAGIC = b"clip"
+
+Windows = list[list[int]]  # of frame numbers
 
 
 @dataclass(frozen=True)
@@ -44,24 +46,54 @@ def prepare(config: Video, by: faces.Way, number: int, clip: FoundClip) -> Prepa
     """What is wrong with a clip is its `reasons`, never an error: the others go on."""
     nothing = np.zeros((0, config.frames, config.size, config.size), np.uint8)
     try:
-        shown = faces.pictures(clip, by)
-        windows = sampling.chosen(config, media.count(shown), None if by == "aligned" else clip.moments)
-        numbers = sorted(set().union(*windows))
-        rows = faces.rows(config, by, windows, numbers, faces.cut(config, by, clip, numbers, _frames(shown, numbers)))
+        windows, rows = _cut(config, by, clip)
     except (DataError, OSError) as error:
         return Prepared(number, clip.clip_id, clip.label, nothing, reasons=(str(error),))
     kept = [row for row in rows if row is not None]
     if not kept:
-        return Prepared(number, clip.clip_id, clip.label, nothing, reasons=(f"no face in any of the {len(numbers)} frames looked at",))
+        return Prepared(number, clip.clip_id, clip.label, nothing, reasons=(f"no face in any of the {len(set().union(*windows))} frames looked at",))
     lost = [window for window, row in zip(windows, rows, strict=True) if row is None]
     reasons = tuple(f"no face in any of frames {window[0] + 1} to {window[-1] + 1}; its other windows are used" for window in lost)
     rates = () if by == "none" else tuple(rate for _, rate in kept)
     return Prepared(number, clip.clip_id, clip.label, np.stack([crops for crops, _ in kept]), rates, reasons)
 
 
-def _frames(shown: Media, numbers: list[int]) -> Iterator[UInt8]:
-    for start in range(0, len(numbers), AT_ONCE):
-        yield from media.read(shown, numbers[start : start + AT_ONCE])
+def _cut(config: Video, by: faces.Way, clip: FoundClip) -> tuple[Windows, list[tuple[UInt8, float] | None]]:
+    """Windows of frame numbers, and each one's crops with the share of its frames that held a face. raises: DataError
+
+    Which frames are wanted depends on how many there are, which only a video's end tells. So a clip is first read as if its header were right, which
+    it is for most, and once more where it was not. What is wrong with a clip is said by the second way alone: the first may have looked at the wrong
+    frames.
+    """
+    shown = faces.pictures(clip, by)
+    with contextlib.suppress(DataError):
+        if expected := media.stated(shown):
+            windows, rows, counted = _pass(config, by, clip, shown, expected)
+            if counted == expected:
+                return windows, rows
+    windows, rows, _ = _pass(config, by, clip, shown, media.count(shown))
+    return windows, rows
+
+
+def _pass(config: Video, by: faces.Way, clip: FoundClip, shown: Media, expected: int) -> tuple[Windows, list[tuple[UInt8, float] | None], int]:
+    """expected: how many frames the clip has; returns also how many it has indeed. One decoded frame is held at a time."""
+    windows = sampling.chosen(config, expected, None if by == "aligned" else clip.moments)
+    numbers = sorted(set().union(*windows))
+    whole = media.Pass(shown, numbers)
+    with contextlib.closing(whole.frames()) as coming:
+        made = faces.cut(config, by, clip, numbers, _all(numbers, coming, clip))
+    return windows, faces.rows(config, by, windows, numbers, made), whole.count
+
+
+def _all(numbers: list[int], coming: Iterator[UInt8], clip: FoundClip) -> Iterator[UInt8]:
+    """The frames of these numbers, then the clip is followed to its end: one that ends early is none. raises: DataError"""
+    found = 0
+    for frame in coming:
+        yield frame
+        found += 1
+    if found < len(numbers):
+        path = clip.media.files[0]
+        raise DataError(f"{path}: has no frame {numbers[found]}, counted from 0; it changed since its frames were counted")
 
 
 def append(file: IO[bytes], clip: Prepared) -> None:

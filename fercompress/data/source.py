@@ -109,6 +109,9 @@ def load(config: Data, data_root: Path | None, cache_: Path, progress: Progress 
 
 def _made(source: Source, making: Making, cache_: Path, progress: Progress) -> Clips:
     folder = (user_cache() if source.shared else cache_) / f"clips-{making.fingerprint[:16]}"
+    shared = folder.parent == user_cache()  # what lies in a run's folder is kept by that run
+    if shared:
+        cache.use(folder)
     clips = cache.found(folder)
     if clips is not None:
         return clips
@@ -117,6 +120,8 @@ def _made(source: Source, making: Making, cache_: Path, progress: Progress) -> C
         if clips is None:
             making.into(folder, progress)
             clips = cache.found(folder)
+        if shared:
+            cache.use(folder)
     if clips is None:
         raise DataError(f"{folder}: what was just written there cannot be read back; delete the folder and run again")
     return clips
@@ -153,7 +158,9 @@ def check(config: Data, data_root: Path | None, cache_: Path, progress: Progress
         "face_rates": _rates(clips),
         "remarks": [asdict(row) for row in listing.remarks if row.clip not in unused] if listing else [],
         "left_out": [asdict(row) for row in clips.left_out],
-        "folds": [{"name": fold.name, "train": len(fold.train), "validation": len(fold.validation), "test": len(fold.test)} for fold in cut],
+        "folds": [
+            {"name": fold.name, **{part: len(set(clips.ids(getattr(fold, part)))) for part in ("train", "validation", "test")}} for fold in cut
+        ],
         "no_folds": refused,
         "fingerprint": clips.fingerprint,
         "simulated": clips.simulated,

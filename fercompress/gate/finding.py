@@ -58,6 +58,7 @@ class LimitFinding:
     value: float | None
     low: float | None = None
     high: float | None = None
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from fercompress.gate.comparisons import Compared, compare, series
 from fercompress.gate.evidence import Evidence
 from fercompress.gate.finding import Finding, Judgement, LimitFinding
 from fercompress.gate.metrics import METRICS, PASSES, Metric, effects, metric, quantity
+from fercompress.records import Doubt
 
 ALARM = 0.025  # of a whole gate: chance of any "worse" where nothing changed
 SESSION_SD = 0.03  # of the log latency between two sessions on one target, where no calibration says better
@@ -106,7 +107,9 @@ def _limit(column: str, limit: float, most: bool, side: Evidence) -> LimitFindin
         return LimitFinding(column, limit, most, "n/a", None)
     low, high = _interval(column, side, value)
     kept, broken = (high <= limit, low > limit) if most else (low >= limit, high < limit)
-    return LimitFinding(column, limit, most, "kept" if kept else "broken" if broken else "unsure", value, low, high)
+    doubts = side.doubts_of(column, METRICS[column].measured_by)
+    told = tuple(doubt for doubt in Doubt if doubt in doubts)
+    return LimitFinding(column, limit, most, "kept" if kept else "broken" if broken else "unsure", value, low, high, told)
 
 
 def _interval(column: str, side: Evidence, value: float) -> tuple[float, float]:

@@ -30,7 +30,8 @@ def rows(judgement: Judgement) -> list[dict[str, str]]:
         found.append(
             {
                 "": MARKS[limit.verdict], "metric": limit.column, "verdict": limit.verdict, "baseline": "",
-                "candidate": amount(limit.column, limit.value), "change": "", "matters from": bound, "doubts": "", "why": _limit_why(limit),
+                "candidate": amount(limit.column, limit.value), "change": "", "matters from": bound, "doubts": ", ".join(map(short, limit.doubts)),
+                "why": _limit_why(limit),
             }
         )  # fmt: skip
     return found
@@ -57,7 +58,7 @@ def short(doubt: Doubt) -> str:
 
 def doubt_lines(judgement: Judgement) -> list[str]:
     """What each doubt of a judgement means, and what to do."""
-    seen = {doubt for each in judgement.findings for doubt in each.doubts}
+    seen = {doubt for each in (*judgement.findings, *judgement.limits) for doubt in each.doubts}
     return [f"{short(doubt)}: {doubt}" for doubt in Doubt if doubt in seen]
 
 
@@ -131,10 +132,12 @@ def _limit_why(limit: LimitFinding) -> str:
 
 def _cases(judgement: Judgement) -> list[tuple[str, str, str]]:
     found = [(each.metric.name, each.verdict, f"{_change(each)}; {_why(each)}{_doubts(each)}") for each in judgement.findings]
-    return found + [(f"limit {each.column}", each.verdict, f"{amount(each.column, each.value)}; {_limit_why(each)}") for each in judgement.limits]
+    return found + [
+        (f"limit {each.column}", each.verdict, f"{amount(each.column, each.value)}; {_limit_why(each)}{_doubts(each)}") for each in judgement.limits
+    ]
 
 
-def _doubts(finding: Finding) -> str:
+def _doubts(finding: Finding | LimitFinding) -> str:
     return "".join(f"; doubt: {doubt}" for doubt in finding.doubts)
 
 

@@ -28,6 +28,7 @@ BODY_LIMIT_BYTES = 1 << 20
 NOISE_LIMIT_BYTES = 1 << 20  # of what a login shell may print before the porter speaks
 SETTLE_S = 3.0
 STALL_S = 60.0
+IDLE_S = 60.0
 START_S = 30.0  # for a slow board to start Python and read the pack
 SLOWEST_BYTES_PER_S = 16 << 10  # a request may take this much longer for what it carries
 
@@ -80,8 +81,11 @@ class LinkLostError(Exception):
 class Link:
     """A logged-in connection whose far end is the porter."""
 
-    def __init__(self, address: Address, pack: AgentPack, owner: dict[str, str], *, stall_s: float = STALL_S, take_over: bool = False) -> None:
-        """owner: token and name of who wants the workspace; stall_s: the porter ends when an answer is not taken for so long
+    def __init__(
+        self, address: Address, pack: AgentPack, owner: dict[str, str], *, stall_s: float = STALL_S, idle_s: float = IDLE_S, take_over: bool = False
+    ) -> None:  # fmt: skip
+        """owner: token and name of who wants the workspace; stall_s: the porter ends when an answer is not taken for so long; idle_s: and when
+        nothing is asked for so long: a host that is dead, or behind an SSH server that was stopped
 
         take_over: end what another owner runs there
 
@@ -96,7 +100,7 @@ class Link:
         self._noise: list[bytes] = []  # what the login shell printed before the porter spoke
         self._readable = threading.Event()
         try:
-            self._start(pack, {"owner": owner, "stall_s": stall_s, "take_over": take_over})
+            self._start(pack, {"owner": owner, "stall_s": stall_s, "idle_s": idle_s, "take_over": take_over})
         except (LinkLostError, OSError, EOFError, paramiko.SSHException) as error:
             self.close()
             raise UnreachableError(f"{self.title}: the connection ended while the agent started ({error}); is the board starting?") from error

@@ -24,7 +24,7 @@ from fercompress.errors import AgentError, DiskFullError, TargetError, TargetReb
 from fercompress.measure import agentpack
 from fercompress.measure.channel import FILE_LIMIT_BYTES, OUTPUT_LIMIT_BYTES, Completed, target_error
 from fercompress.measure.endpoint import Address
-from fercompress.measure.link import DISK_FULL, STALL_S, Link, LinkLostError, disk_error, shown
+from fercompress.measure.link import DISK_FULL, IDLE_S, STALL_S, Link, LinkLostError, disk_error, shown
 from fercompress.measure.ssh import UnreachableError
 
 PIECE_BYTES = 256 << 10
@@ -74,11 +74,13 @@ class SshChannel:
     owner: the same for every process that may take up what this one started: a run's id. Only one owner at a time has a target's workspace.
     take_over: end what another owner runs there, instead of raising TargetBusyError
     stall_s: on the target, the far end of a link whose answers nobody takes for so long ends
+    idle_s: and one that is asked nothing for so long; a thread asks something (`pulse`) where nothing else is asked, so that only a host that is
+        dead, or cut off, lets its target go
     """
 
     def __init__(
         self, address: Address, owner: str = "", *,
-        take_over: bool = False, request_s: float = REQUEST_S, stall_s: float = STALL_S,
+        take_over: bool = False, request_s: float = REQUEST_S, stall_s: float = STALL_S, idle_s: float = IDLE_S,
         output_limit_bytes: int = OUTPUT_LIMIT_BYTES, file_limit_bytes: int = FILE_LIMIT_BYTES,
     ) -> None:  # fmt: skip
         self.address = address
@@ -87,6 +89,7 @@ class SshChannel:
         self.take_over = take_over
         self.request_s = request_s
         self.stall_s = stall_s
+        self.idle_s = idle_s
         self.output_limit_bytes = output_limit_bytes
         self.file_limit_bytes = file_limit_bytes
         self.reconnects = 0
@@ -98,6 +101,8 @@ class SshChannel:
         self._running: set[str] = set()
         self._reserved: set[str] = set()
         self._closed = threading.Event()
+        self._asked_s = 0.0  # of the monotonic clock, when something was asked last
+        self._heart: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -365,20 +370,39 @@ class SshChannel:
         if self._closed.is_set():
             raise TargetError(f"the way to {self.title} is closed")
         if self._link is None:
-            link = Link(self.address, self._pack, self.owner, stall_s=self.stall_s, take_over=self.take_over)
+            link = Link(self.address, self._pack, self.owner, stall_s=self.stall_s, idle_s=self.idle_s, take_over=self.take_over)
             if self._closed.is_set():  # while it was made: nobody would close it any more, and its porter would keep the target
                 link.close()
                 raise TargetError(f"the way to {self.title} is closed")
             self._link = link
         try:
             answer = self._link.ask(ask, body, deadline_s)
-            self._reached = True
+            self._reached, self._asked_s = True, time.monotonic()
+            if self._heart is None:
+                self._heart = threading.Thread(target=self._beat, name=f"pulse of {self.title}", daemon=True)
+                self._heart.start()
             return answer
         except BaseException:
             # Ctrl-C too: an answer that is still on its way would be taken for the next one's.
             self.reconnects += 1
             self.drop_link()
             raise
+
+    def _beat(self) -> None:
+        """Until the channel is closed: a pulse wherever a quarter of idle_s passed without another request. A link that is lost is left to the next
+        request, which makes another one."""
+        while not self._closed.wait(self.idle_s / 8):
+            if time.monotonic() - self._asked_s < self.idle_s / 4 or not self._lock.acquire(blocking=False):
+                continue
+            try:
+                if self._link is not None and not self._closed.is_set():
+                    self._link.ask({"ask": "pulse"}, b"", min(self.request_s, self.idle_s))
+                    self._asked_s = time.monotonic()
+            except (LinkLostError, OSError):
+                self.reconnects += 1
+                self.drop_link()
+            finally:
+                self._lock.release()
 
     def drop_link(self) -> None:
         """Close the connection; the next request opens another."""

@@ -24,6 +24,7 @@ from fercompress.records import QUARANTINED, REBOOTED, Block, BlockKey, Float32,
 FAULTS = 2  # of one variant, after which it is quarantined
 ATTEMPTS = 2  # at one block within a session
 MEMORY_STEPS = ("interpreter", "runtime", "model", "peak")
+MEMORY_PARTS = tuple(f"{step}_{part}" for step in MEMORY_STEPS for part in ("anonymous", "file"))  # where the kernel tells them apart
 EMULATED = "n/a: emulated, what an emulator takes says nothing of a board"
 
 
@@ -142,7 +143,7 @@ def answered(cell: Cell, answer: Answer, logits: Float32 | None, facts: Mapping[
             watts, reason = power.checked(answer.power, answer.reason)
             return replace(plain, status=Status.OK, reason=reason, power=watts)
         if cell.key.pass_ is Pass.MEMORY:
-            if answer.memory_bytes and set(answer.memory_bytes) - {"inference_peak"} != set(MEMORY_STEPS):
+            if answer.memory_bytes and set(answer.memory_bytes) - {"inference_peak", *MEMORY_PARTS} != set(MEMORY_STEPS):
                 raise AgentError(f"memory_bytes has {', '.join(answer.memory_bytes)}, the steps are {', '.join(MEMORY_STEPS)}")
             status = Status.OK if answer.memory_bytes else Status.EXCLUDED
             return replace(plain, status=status, reason=answer.reason, memory_bytes=answer.memory_bytes)

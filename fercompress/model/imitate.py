@@ -45,15 +45,16 @@ def fit_extractor(
         distance = functional.mse_loss(features, target) / target.var().clamp_min(1e-12)
         return distance + answer_loss(teacher.predictor(features), answers, rows)
 
+    validated = clips.ids(fold.validation)
+
     def validation_accuracy() -> float:
-        return accuracy(
-            logits_of(teacher.predictor, plain_features(student, clips.frames[fold.validation], preprocess)), clips.labels[fold.validation]
-        )
+        answers = logits_of(teacher.predictor, plain_features(student, clips.frames[fold.validation], preprocess))
+        return accuracy(answers, clips.labels[fold.validation], validated)
 
     for parameter in frozen:
         parameter.requires_grad_(False)
     try:
-        return optimise(student, fold.train, batch_loss, validation_accuracy, len(fold.validation), settings, seed, checkpoint, epoch_done)
+        return optimise(student, fold.train, batch_loss, validation_accuracy, len(set(validated)), settings, seed, checkpoint, epoch_done)
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)

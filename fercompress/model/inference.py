@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fercompress import config
+from fercompress import config, stats
 from fercompress.model.augment import augmented
 from fercompress.model.extractor import flatten
 from fercompress.model.optimise import generator_of
@@ -61,8 +61,10 @@ def states_of(predictor: nn.Module, features: np.ndarray[Any, Any], batch: int =
     return np.concatenate([part.numpy().astype(np.float16) for part in states])
 
 
-def accuracy(logits: Float32, labels: Int64) -> float:
-    return float(np.mean(logits.argmax(1) == labels))
+def accuracy(logits: Float32, labels: Int64, clip_ids: Sequence[str]) -> float:
+    """Share (0..1) of the clips that are answered rightly; rows of one id are windows of one clip, and answer together, as in the results."""
+    first, answers = stats.pooled(clip_ids, logits)
+    return float(np.mean((answers.argmax(1) == labels[first]) & np.isfinite(answers).all(axis=1)))
 
 
 def rows_of(features: np.ndarray[Any, Any], rows: Int64) -> Tensor:
@@ -72,12 +74,13 @@ def rows_of(features: np.ndarray[Any, Any], rows: Int64) -> Tensor:
 
 @dataclass(frozen=True)
 class Features:
-    """A frozen extractor's features, float16 on disk: train (copies * N, T, D), copy by copy; validation (M, T, D)."""
+    """A frozen extractor's features, float16 on disk: train (copies * N, T, D), copy by copy; validation (M, T, D), with the clips of its rows."""
 
     train: np.ndarray[Any, Any]
     train_labels: Int64
     validation: np.ndarray[Any, Any]
     validation_labels: Int64
+    validation_ids: tuple[str, ...]
     copies: int
 
 
@@ -90,7 +93,7 @@ def cache_features(
     _features_file(folder / "validation.npy", extractor, clips.frames, fold.validation, preprocess, augment, 1, seed)
     return Features(
         np.load(folder / "train.npy", mmap_mode="r"), np.tile(labels[fold.train], copies),
-        np.load(folder / "validation.npy", mmap_mode="r"), labels[fold.validation], copies,
+        np.load(folder / "validation.npy", mmap_mode="r"), labels[fold.validation], clips.ids(fold.validation), copies,
     )  # fmt: skip
 
 

@@ -57,10 +57,12 @@ def fit(
         own, partner = (functional.cross_entropy(logits, t, weights, label_smoothing=settings.label_smoothing) for t in (targets, targets[partners]))
         return share * own + (1 - share) * partner
 
-    def validation_accuracy() -> float:
-        return accuracy(predict(network, clips.frames[fold.validation], preprocess, device), clips.labels[fold.validation])
+    validated = clips.ids(fold.validation)
 
-    return optimise(both, fold.train, batch_loss, validation_accuracy, len(fold.validation), settings, seed, checkpoint, epoch_done)
+    def validation_accuracy() -> float:
+        return accuracy(predict(network, clips.frames[fold.validation], preprocess, device), clips.labels[fold.validation], validated)
+
+    return optimise(both, fold.train, batch_loss, validation_accuracy, len(set(validated)), settings, seed, checkpoint, epoch_done)
 
 
 def fit_predictor(
@@ -74,7 +76,7 @@ def fit_predictor(
         return loss(logits, states[-1], rows)
 
     def validation_accuracy() -> float:
-        return accuracy(logits_of(predictor, features.validation), features.validation_labels)
+        return accuracy(logits_of(predictor, features.validation), features.validation_labels, features.validation_ids)
 
     # One epoch shows every training clip once, in one of its augmented copies.
     return optimise(
@@ -82,7 +84,7 @@ def fit_predictor(
         np.arange(len(features.train_labels)),
         batch_loss,
         validation_accuracy,
-        len(features.validation_labels),
+        len(set(features.validation_ids)),
         settings,
         seed,
         checkpoint,

@@ -113,6 +113,8 @@ COSTS = (
     Column("memory_runtime_bytes", "+ runtime", bytes_text),
     Column("memory_model_bytes", "+ model", bytes_text),
     PEAK,
+    Column("memory_peak_anonymous_bytes", "Anonymous pages", bytes_text),
+    Column("memory_peak_file_bytes", "File-backed pages", bytes_text),
     Column("power_w", "Power", watts_text),
 )
 NPU_FRAME = Column("npu_frame_ns", "NPU alone, one frame", time_text)

@@ -12,6 +12,7 @@ from fercompress.results.row import Row
 from fercompress.results.tables import Tables
 
 FEW_PEOPLE = 10
+LEAKY = "leaky-image"  # the protocol that cuts without regard to people
 
 
 def accuracy(row: Row) -> None:
@@ -35,7 +36,7 @@ def accuracy(row: Row) -> None:
     row.put(chance=1 / len(row.tables.clips.classes))
     if row.tables.clips.simulated:
         row.doubts.add(Doubt.SIMULATED)
-    row.doubts |= _leaks(row.tables)
+    row.doubts |= leaks(row.tables)
     if scores.empty:
         row.lack(row.why_not(Pass.ACCURACY), *columns)
         return
@@ -57,10 +58,10 @@ def accuracy(row: Row) -> None:
         row.doubts.add(Doubt.INCOMPLETE)
 
 
-def _leaks(tables: Tables) -> set[Doubt]:
+def leaks(tables: Tables) -> set[Doubt]:
     """Whether tested people are trained on where a reader would not expect it. Studies within a person say so by themselves."""
     protocol = tables.protocol
-    if protocol == "leaky-image":
+    if protocol == LEAKY:
         return {Doubt.LEAKY_FOLDS}
     shared = any(fold.shared_clips for fold in tables.clips.folds) if tables.clips else False
     return {Doubt.SHARED_PEOPLE} if protocol == "given" and shared else set()

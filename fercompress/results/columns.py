@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fercompress.records import Doubt, Pass, Size
 from fercompress.results.row import Row
-from fercompress.results.tables import MEMORY_STEPS
+from fercompress.results.tables import MEMORY_PARTS, MEMORY_STEPS
 
 POWER = (
     "power_w", "power_idle_w", "power_net_w", "energy_inference_j", "energy_inference_net_j", "energy_clip_j", "energy_clip_net_j",
 )  # fmt: skip
 IDLE_DRIFT = 0.1  # of the net power, by which the idles before and after may differ
 SHORT_LOAD_S = 60.0
+NO_PARTS = "not told apart: the target's kernel does not tell anonymous from file-backed pages, it is a simulated one, or the block is an older one"
 FAST_HZ = 350.0  # arXiv 2206.10377; a counter integrates by itself and may be read as rarely as one likes
 
 
@@ -68,13 +69,14 @@ def _ratio(row: Row, column: str, large: int, small: int, reason: str) -> None:
 
 
 def memory(row: Row) -> None:
-    """Medians over the blocks of the high-water mark after each step."""
+    """Medians over the blocks of the high-water mark after each step, and of what is anonymous and what files back."""
     blocks = row.finished(Pass.MEMORY)
-    for step in MEMORY_STEPS:
+    for step in (*MEMORY_STEPS, *MEMORY_PARTS):
         column = f"memory_{step}_bytes"
         values = blocks[column].dropna()
         if values.empty:
-            row.lack(row.why_not(Pass.MEMORY) if blocks.empty else f"the blocks do not tell the step {step!r}", column)
+            untold = f"the blocks do not tell the step {step!r}" if step in MEMORY_STEPS else NO_PARTS
+            row.lack(row.why_not(Pass.MEMORY) if blocks.empty else untold, column)
         else:
             row.put(**{column: round(values.median())})
 

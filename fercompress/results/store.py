@@ -71,7 +71,7 @@ class Store:
             **({"face_rates": face_rates(clips)} if clips.face_rates else {}),
             "folds": [
                 {
-                    "name": fold.name, "train_clips": len(fold.train), "validation_clips": len(fold.validation),
+                    "name": fold.name, "train_clips": len(set(clips.ids(fold.train))), "validation_clips": len(set(clips.ids(fold.validation))),
                     "index": fold.test.tolist(), "labels": clips.labels[fold.test].tolist(),
                     **{column: [getattr(clips, column)[i] for i in fold.test] for column in ("clip_ids", "subjects", "clusters")},
                     "shared_clips": shared_clips(clips, fold),

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from fercompress import stats
 from fercompress.errors import ResultsError
-from fercompress.records import Block, Float32, Int64, Pass, Status
+from fercompress.records import Block, Int64, Pass, Status
 from fercompress.results import conditions
 from fercompress.results.store import ClipFacts, Entry, FoldFacts, Store, StoredBundle, Training
 
 STAGES = ("extractor", "predictor", "clip")
 MEMORY_STEPS = ("interpreter", "runtime", "model", "peak")
+MEMORY_PARTS = tuple(f"{step}_{part}" for step in MEMORY_STEPS for part in ("anonymous", "file"))
 # Column -> key of a block's power
 POWER = {
     "power_w": "power_w", "power_idle_w": "idle_w", "power_net_w": "net_w",
@@ -31,8 +32,8 @@ CONDITIONS = {"hot_start": conditions.hot_start, "clock_changed": conditions.clo
 _PLACE = ("variant", "target", "pass", "seed", "fold", "round", "position")
 _BLOCKS = (
     "block", "recorded", "counted", *_PLACE, "settings_sha256", "bundle_sha256", "status", "reason", "clips",
-    *(f"{stage}_p50_ns" for stage in STAGES), *(f"memory_{step}_bytes" for step in MEMORY_STEPS), *POWER, "power_source", "host_busy_share",
-    "stream_frame_p50_ns", "stream_reason", "npu_frame_ns", "npu_memory_peak_bytes", "npu_reason",
+    *(f"{stage}_p50_ns" for stage in STAGES), *(f"memory_{step}_bytes" for step in (*MEMORY_STEPS, *MEMORY_PARTS)), *POWER,
+    "power_source", "host_busy_share", "stream_frame_p50_ns", "stream_reason", "npu_frame_ns", "npu_memory_peak_bytes", "npu_reason",
     "hot_start", "clock_changed", "throttled",
 )  # fmt: skip
 _TIMINGS = ("block", "variant", "target", "seed", "fold", "round", "position", "call", "extractor_ns", "predictor_ns", "clip_ns")
@@ -130,7 +131,7 @@ def _block_line(entry: Entry) -> tuple[Any, ...]:
         **_place(entry), "recorded": entry.recorded, "counted": entry.counted, "settings_sha256": block.key.settings_sha256,
         "bundle_sha256": block.bundle_sha256, "status": str(block.status), "reason": block.reason, "clips": len(block.clip_ns),
         **{f"{stage}_p50_ns": _median(block, stage) for stage in STAGES},
-        **{f"memory_{step}_bytes": (block.memory_bytes or {}).get(step, nan) for step in MEMORY_STEPS},
+        **{f"memory_{step}_bytes": (block.memory_bytes or {}).get(step, nan) for step in (*MEMORY_STEPS, *MEMORY_PARTS)},
         **{column: (block.power or {}).get(key, nan) for column, key in POWER.items()},
         "stream_frame_p50_ns": _stream_median(block.facts or {}), "stream_reason": str((block.facts or {}).get("stream_reason", "")),
         **_npu(block.facts or {}),
@@ -192,7 +193,8 @@ def _prediction_lines(entry: Entry, folds: Mapping[str, FoldFacts], store: Store
             "run the same command again so that it is measured anew"
         )
     at = _positions(block.clip_index, fold.index)
-    index, at, answers = _per_clip(block.clip_index, at, np.array(fold.clip_ids, object)[at], block.logits)
+    first, answers = stats.pooled([fold.clip_ids[place] for place in at], block.logits)
+    index, at = block.clip_index[first], at[first]
     predicted = np.where(np.isfinite(answers).all(axis=1), answers.argmax(axis=1), -1)
     names = {
         column: np.array(values, object)[at]
@@ -208,18 +210,6 @@ def _prediction_lines(entry: Entry, folds: Mapping[str, FoldFacts], store: Store
         **{f"logit_{k}": logits for k, logits in enumerate(answers.T)},
     }
     return pd.DataFrame(lines)[[*_PREDICTIONS, *(f"logit_{k}" for k in range(answers.shape[1]))]]
-
-
-def _per_clip(index: Int64, at: Int64, ids: npt.NDArray[np.object_], logits: Float32) -> tuple[Int64, Int64, Float32]:
-    """Windows of one clip (rows of one id) answer together: the mean of their logits, in the place of the first. No other row changes."""
-    _, first, group = np.unique(ids.astype(str), return_index=True, return_inverse=True)
-    if len(first) == len(ids):
-        return index, at, logits
-    order = np.argsort(first)
-    summed = np.zeros((len(first), logits.shape[1]))
-    np.add.at(summed, group, logits)
-    means = (summed / np.bincount(group)[:, None])[order].astype(np.float32)
-    return index[first[order]], at[first[order]], means
 
 
 def _positions(wanted: Int64, index: Int64) -> Int64:

@@ -152,4 +152,4 @@ def _mean(trainings: Sequence[Training], values: list[float], clips: Mapping[str
 
 
 def _test_clips(tables: Tables) -> dict[str, int]:
-    return {fold.name: len(fold.index) for fold in tables.clips.folds} if tables.clips else {}
+    return {fold.name: len(set(fold.clip_ids)) for fold in tables.clips.folds} if tables.clips else {}

@@ -14,6 +14,7 @@ inferences of one process and clips of one person resemble each other, and count
     evidence     a metric's change, ready to be judged
     verdict      better, worse, equivalent, inconclusive
     planner      what so many rounds can show
+    windows      the answers of one clip's windows, pooled
     doubts       why a number is weaker than it looks
 
 What is imported below is what other parts of fercompress use.
@@ -49,6 +50,7 @@ from fercompress.stats.planner import (
 )
 from fercompress.stats.spread import Outliers, coefficient_of_variation, drift, mode_distance, outliers
 from fercompress.stats.verdict import Comparison, Direction, Outcome, Scale, Verdict, confirmed, decide, paired_rounds
+from fercompress.stats.windows import pooled
 
 __all__ = [
     "ALPHA",
@@ -104,6 +106,7 @@ __all__ = [
     "paired_rounds",
     "percentile",
     "percentile_interval",
+    "pooled",
     "recalls",
     "rounds_needed",
     "rounds_within",

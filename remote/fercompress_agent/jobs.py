@@ -109,18 +109,25 @@ def latency(job, interpreter_bytes):
 def memory(job, interpreter_bytes):
     """The most memory after each step, in bytes; {} and a reason where the system does not tell.
 
+    <step>_anonymous, <step>_file: of the pages after that step, those of the process's own and those that files back, where the kernel tells them
     inference_peak: of the clips after the first alone, what was needed only to load being given back; where the kernel allows to ask for it
     """
     gauge = sensors.MemoryGauge(interpreter_bytes, str(job.get("proc", "/proc")))
     if gauge.method is None:
         return {"memory_bytes": {}, "reason": "n/a: this system has neither VmHWM in /proc/self/status nor Pss in /proc/self/smaps"}
-    steps = {"interpreter": gauge.peak_bytes()}
+    steps = {}
+
+    def note(step):
+        steps[step] = gauge.peak_bytes()
+        steps.update({"{}_{}".format(step, part): size for part, size in gauge.parts.items()})
+
+    note("interpreter")
     bundle = inputs.Bundle(job)
     engine = _engine(job)
     engine.first.for_memory = True
-    steps["runtime"] = gauge.peak_bytes()
+    note("runtime")
     engine.load(bundle.folder, bundle.manifest)
-    steps["model"] = gauge.peak_bytes()
+    note("model")
     logits = []
     with inputs.opened(job, bundle, engine) as clips:
         for place, row in enumerate(job["rows"]):
@@ -131,9 +138,10 @@ def memory(job, interpreter_bytes):
                 gauge.start_again()
     if gauge.again and len(job["rows"]) > 1:
         steps["inference_peak"] = gauge.since_bytes()
-    steps["peak"] = gauge.peak_bytes()
+    note("peak")
     _check_logits(logits, bundle)
-    return {"memory_bytes": steps, "facts": dict(engine.own_facts(), engine=engine.versions(), memory_method=gauge.method)}
+    noted = {"engine": engine.versions(), "memory_method": gauge.method, "memory_parts_method": gauge.parts_method}
+    return {"memory_bytes": steps, "facts": dict(engine.own_facts(), **noted)}
 
 
 def power(job, interpreter_bytes):

@@ -14,7 +14,7 @@ import time
 
 from fercompress_agent import Problem, spelling
 from fercompress_agent.detached import Job, boot_id
-from fercompress_agent.wire import STALL_S, Ended, Wire
+from fercompress_agent.wire import IDLE_S, STALL_S, Ended, Wire
 from fercompress_agent.workspacelock import Busy, WorkspaceLock
 
 PIECE_BYTES = 256 << 10
@@ -77,6 +77,10 @@ class Porter:
             "free_bytes": free_bytes(self.workspace),
             "folder": spelling.told(self.files),
         }
+
+    def pulse(self, ask, body):
+        """The host lives: it asks so while it has nothing else to ask."""
+        return {}
 
     def have(self, ask, body):
         """there: a file of that name and content; part_bytes: how much of it has come; room_bytes: what may still come"""
@@ -198,7 +202,7 @@ class Porter:
 
 REQUESTS = {
     name: getattr(Porter, name)
-    for name in ("hello", "have", "write", "commit", "stat", "read", "remove", "start", "status", "output", "forget", "clean", "evict", "running")
+    for name in ("hello", "pulse", "have", "write", "commit", "stat", "read", "remove", "start", "status", "output", "forget", "clean", "evict", "running")
 }
 
 
@@ -323,6 +327,6 @@ def main(ask, say):
     say("ready")
     os.dup2(2, 1)
     try:
-        serve(porter, Wire(source, sink, ask.get("stall_s", STALL_S)))
+        serve(porter, Wire(source, sink, ask.get("stall_s", STALL_S), ask.get("idle_s", IDLE_S)))
     except (Ended, BrokenPipeError):
         return None

@@ -57,17 +57,50 @@ def pss_bytes(proc="/proc"):
     return sum(int(kilobytes) for kilobytes in told) * 1024 if told else None
 
 
+def resident_bytes(proc="/proc"):
+    """({"anonymous", "file"}, how it was told) of this process's pages in memory now; ({}, why not) where the kernel tells neither.
+
+    anonymous: what the process made itself; file: what files on disk hold as well, libraries above all, and shared memory: how much of these is
+    there depends on how the libraries were built and installed, and they may be given back at any time.
+    """
+    told = _kilobytes(os.path.join(proc, "self", "status"), ("RssAnon:", "RssFile:", "RssShmem:"))  # Linux 4.5
+    if len(told) == 3:
+        parts = {"anonymous": told["RssAnon:"], "file": told["RssFile:"] + told["RssShmem:"]}
+        return {name: size * 1024 for name, size in parts.items()}, "RssAnon, RssFile and RssShmem of /proc/self/status"
+    told = _kilobytes(os.path.join(proc, "self", "smaps"), ("Rss:", "Anonymous:"))
+    if len(told) == 2:
+        parts = {"anonymous": told["Anonymous:"], "file": told["Rss:"] - told["Anonymous:"]}
+        return {name: size * 1024 for name, size in parts.items()}, "Anonymous and Rss, summed over /proc/self/smaps"
+    return {}, "n/a: this kernel tells anonymous pages in neither /proc/self/status nor /proc/self/smaps"
+
+
+def _kilobytes(path, keys):
+    """The sums of a file's lines that begin so; read line by line, since what it says must not become memory that is measured."""
+    found = {}
+    try:
+        with open(path, "r", encoding="ascii", errors="replace") as file:
+            for line in file:
+                words = line.split()
+                if words and words[0] in keys and words[1].isdigit():
+                    found[words[0]] = found.get(words[0], 0) + int(words[1])
+    except (OSError, IndexError):
+        return {}
+    return found
+
+
 class MemoryGauge:
     """The most memory that this process held: VmHWM; where the kernel does not tell it, the largest Pss of the moments it was looked at.
 
     method: which, in words; None where there is neither
     again: whether `start_again` could set VmHWM back, so that `since_bytes` tells the most after it
+    parts: the largest "anonymous" and "file" bytes of the moments it was looked at (a shorter peak is not seen); parts_method: how, or why not
     """
 
     def __init__(self, interpreter_bytes, proc="/proc"):
         self.proc = proc
         self.again = False
         self.before = 0
+        self.parts, self.parts_method = resident_bytes(proc)
         self.kernel_tells = interpreter_bytes is not None and high_water_bytes(proc) is not None
         if self.kernel_tells:
             self.method = "VmHWM of /proc/self/status"
@@ -79,6 +112,8 @@ class MemoryGauge:
                 self.method = None
 
     def sample(self):
+        now, _ = resident_bytes(self.proc)
+        self.parts = {name: max(size, now.get(name, 0)) for name, size in self.parts.items()}
         if not self.kernel_tells:
             self.before = max(self.before, pss_bytes(self.proc) or 0)
 

@@ -8,7 +8,7 @@ import struct
 FRAME = struct.Struct(">II")
 HEADER_LIMIT_BYTES = 1 << 20
 BODY_LIMIT_BYTES = 1 << 20
-IDLE_S = 900.0  # a host that vanished silently does not keep the board for ever; one that only paused connects again
+IDLE_S = 60.0  # a host that lives asks something four times as often; one that only paused connects again
 STALL_S = 60.0  # between the parts of one request or answer
 PIPE_BYTES = 4096  # a pipe that is ready to be written takes so much without blocking (PIPE_BUF of Linux)
 
@@ -18,16 +18,17 @@ class Ended(Exception):
 
 
 class Wire:
-    """stall_s: within a frame, neither direction is waited for any longer"""
+    """stall_s: within a frame, neither direction is waited for any longer; idle_s: nor between two frames"""
 
-    def __init__(self, source, sink, stall_s=STALL_S):
+    def __init__(self, source, sink, stall_s=STALL_S, idle_s=IDLE_S):
         self.source = source
         self.sink = sink
         self.stall_s = stall_s
+        self.idle_s = idle_s
 
     def receive(self):
         """raises: Ended"""
-        header_bytes, body_bytes = FRAME.unpack(self._exactly(FRAME.size, IDLE_S))
+        header_bytes, body_bytes = FRAME.unpack(self._exactly(FRAME.size, self.idle_s))
         if header_bytes > HEADER_LIMIT_BYTES or body_bytes > BODY_LIMIT_BYTES:
             raise Ended("a frame of {} + {} bytes".format(header_bytes, body_bytes))
         header = json.loads(self._exactly(header_bytes, self.stall_s).decode("ascii"))

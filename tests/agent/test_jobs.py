@@ -60,6 +60,11 @@ class ProcessTest(Folder):
         steps = [result["memory_bytes"][step] for step in ("interpreter", "runtime", "model", "peak")]
         self.assertLessEqual(result["memory_bytes"].get("inference_peak", 0), steps[-1])
         self.assertEqual(result["facts"]["memory_method"], "VmHWM of /proc/self/status")
+        self.assertIn("/proc/self/", result["facts"]["memory_parts_method"])
+        for step in ("interpreter", "runtime", "model", "peak"):
+            parts = [result["memory_bytes"]["{}_{}".format(step, part)] for part in ("anonymous", "file")]
+            self.assertTrue(all(parts))
+        self.assertLessEqual(result["memory_bytes"]["peak_anonymous"], result["memory_bytes"]["peak"] + (1 << 20))  # the kernel counts in batches
         self.assertEqual(steps, sorted(steps))
         self.assertGreater(steps[0], 1 << 20)
 

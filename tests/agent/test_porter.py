@@ -284,12 +284,9 @@ class Frames(InWorkspace):
             self.wire.receive()
 
     def test_silence_ends_the_link(self):
-        idle_s, wire.IDLE_S = wire.IDLE_S, 0.05
-        try:
-            with self.assertRaises(Ended):
-                self.wire.receive()
-        finally:
-            wire.IDLE_S = idle_s
+        self.wire.idle_s = 0.05
+        with self.assertRaises(Ended):
+            self.wire.receive()
 
     def test_an_answer_that_nobody_takes_ends_the_link(self):
         self.wire.stall_s = 0.1

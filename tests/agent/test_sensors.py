@@ -1,5 +1,6 @@
 """Sensors on made-up /sys and /proc trees."""
 
+import mmap
 import os
 import time
 import unittest
@@ -57,6 +58,40 @@ class MachineTest(fixtures.Tree):
         self.assertEqual((gauge.peak_bytes(), gauge.again), (100 * 1024, False))
         self.assertIn("largest Pss", gauge.method)
         self.assertIsNone(sensors.MemoryGauge(None, os.path.join(self.root, "nowhere")).method)
+
+    def test_anonymous_pages_are_told_from_those_that_files_back(self):
+        self.write("self/status", "VmHWM:\t 90 kB\nVmRSS:\t 80 kB\nRssAnon:\t 50 kB\nRssFile:\t 28 kB\nRssShmem:\t 2 kB\n")
+        found, how = sensors.resident_bytes(self.root)
+        self.assertEqual(found, {"anonymous": 50 * 1024, "file": 30 * 1024})
+        self.assertIn("RssAnon", how)
+
+    def test_an_old_kernel_tells_them_in_smaps_and_one_that_does_not_is_n_a_with_the_reason(self):
+        self.write("self/status", "VmHWM:\t 90 kB\nVmRSS:\t 80 kB\n")
+        self.write("self/smaps", "00400000-0040b000 r-xp\nRss:  40 kB\nAnonymous:  4 kB\n7f00-7f01 rw-p\nRss: 30 kB\nAnonymous: 26 kB\nAnonHugePages: 9 kB\n")
+        found, how = sensors.resident_bytes(self.root)
+        self.assertEqual(found, {"anonymous": 30 * 1024, "file": 40 * 1024})
+        self.assertIn("smaps", how)
+        self.write("self/smaps", "00400000-0040b000 r-xp\nRss:  40 kB\nPss: 12 kB\n")
+        found, how = sensors.resident_bytes(self.root)
+        self.assertEqual((found, how[:5]), ({}, "n/a: "))
+
+    def test_a_gauge_keeps_the_largest_of_both_parts(self):
+        line = "VmHWM:\t 900 kB\nRssAnon:\t {} kB\nRssFile:\t {} kB\nRssShmem:\t 0 kB\n"
+        self.write("self/status", line.format(50, 10))
+        gauge = sensors.MemoryGauge(100 * 1024, self.root)
+        for anonymous, file in ((70, 8), (60, 12)):
+            self.write("self/status", line.format(anonymous, file))
+            gauge.sample()
+        self.assertEqual(gauge.parts, {"anonymous": 70 * 1024, "file": 12 * 1024})
+
+    def test_memory_that_a_process_fills_is_anonymous(self):
+        before, _ = sensors.resident_bytes()
+        filled = mmap.mmap(-1, 16 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # not memory that was freed before
+        self.addCleanup(filled.close)
+        filled.write(os.urandom(1 << 20) * 16)
+        after, _ = sensors.resident_bytes()
+        self.assertGreater(after["anonymous"] - before["anonymous"], 0.9 * len(filled))
+        self.assertLess(abs(after["file"] - before["file"]), 0.1 * len(filled))
 
     def test_the_peak_of_inference_is_told_apart_where_the_mark_can_be_set_back(self):
         self.write("self/status", "VmHWM:\t 900 kB\n")
