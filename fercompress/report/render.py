@@ -16,9 +16,10 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoesca
 from markupsafe import Markup, escape
 
 from fercompress.errors import DiskFullError, ResultsError
-from fercompress.report import cells, controls, figures, flips, folds, ladder, paper, provenance, sizes, story, tables, training
+from fercompress.report import cells, controls, explorer, figures, flips, folds, ladder, paper, provenance, sizes, story, tables, training
 from fercompress.report.canvas import Picture
 from fercompress.report.record import ReportInput
+from fercompress.report.scripts import json_element, scripts
 from fercompress.report.story import Story
 
 WITHOUT_ACCURACY = ("speed", "size", "costs", "power")  # tables by name
@@ -41,7 +42,11 @@ def render(given: ReportInput, out: Path) -> list[Path]:
 
 def texts(given: ReportInput, stories: Sequence[Story], pictures: Mapping[str, Sequence[Picture]]) -> dict[str, str]:
     """index.html and report.md. stories: one per target; pictures: by target"""
+    seen = explorer.explorer(given)
     context = {
+        "explorer": seen,
+        "scripts": scripts(),
+        "data": json_element({"explorer": None if seen is None else explorer.data(given, seen, {})}),
         "given": given,
         "stories": stories,
         "pictures": pictures,
