@@ -15,6 +15,8 @@ from likely_report import VARIANTS, beside, build, many
 from markdown_it import MarkdownIt
 
 from fercompress.report import render
+from fercompress.report.render import texts
+from fercompress.report.story import tell
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -59,19 +61,18 @@ def points(page: Any) -> list[str]:
     return [item.inner_text() for item in page.query_selector_all("#explorer-points button")]
 
 
-def test_every_pair_of_axes_can_be_drawn_and_two_axes_never_show_the_same(browser: Any, page_path: Path) -> None:
+def test_every_axis_can_be_chosen_and_two_axes_never_show_the_same(browser: Any, page_path: Path) -> None:
     with opened(browser, page_path) as page:
         keys = page.eval_on_selector_all("#explorer-x option", "options => options.map(option => option.value)")
         assert keys == [
             "accuracy", "stored_bytes", "latency_clip_p50_ns", "latency_extractor_p50_ns", "latency_predictor_p50_ns", "memory_peak_bytes",
         ]  # fmt: skip
-        for x in keys:
-            for y in keys:
-                page.select_option("#explorer-x", x)
-                page.select_option("#explorer-y", y)
-                shown = [page.input_value(f"#explorer-{side}") for side in "xy"]
-                assert shown[0] != shown[1]
-                assert shown[1] == y
+        for side in "xy":
+            for key in keys:
+                page.select_option(f"#explorer-{side}", key)
+                shown = {name: page.input_value(f"#explorer-{name}") for name in "xy"}
+                assert shown[side] == key
+                assert shown["x"] != shown["y"]
                 assert len(points(page)) == len(VARIANTS)
         assert page.locator("#explorer-plot .scatterlayer .points path").count() >= len(VARIANTS)
 
@@ -219,7 +220,8 @@ def test_print_leaves_the_controls_out_and_keeps_pictures_and_tables(browser: An
 
 def test_a_hostile_name_runs_nothing(browser: Any, tmp_path: Path) -> None:
     hostile = "</script><b onclick='x()'>a</b>"
-    render(build(rename={"tt-r4-int8": hostile}), tmp_path)
+    given = build(rename={"tt-r4-int8": hostile})
+    (tmp_path / "index.html").write_text(texts(given, [tell(given, "localhost")], {"localhost": []})["index.html"], encoding="utf-8")
     with opened(browser, tmp_path / "index.html") as page:
         page.locator("#explorer-points button").first.click()
         assert hostile in points(page)
@@ -245,3 +247,30 @@ def test_thirty_variants_stay_below_six_megabytes_and_can_be_explored(browser: A
     assert (tmp_path / "index.html").stat().st_size < 6_000_000
     with opened(browser, tmp_path / "index.html") as page:
         assert len(points(page)) == 30
+
+
+def test_a_variants_name_leads_to_its_own_section_and_unfolds_it(browser: Any, page_path: Path) -> None:
+    with opened(browser, page_path) as page:
+        section = page.locator("#variant-tt-r4-int8")
+        assert section.get_attribute("open") is None
+        page.locator("tbody th a", has_text="tt-r4-int8").first.click()
+        section.locator("h4", has_text="Sustained").first.wait_for(state="visible")
+        assert section.locator(".strip:visible").count() == 6  # three on each of two targets
+        page.locator("#variant-dense-fp32 > summary").press("Enter")
+        assert page.locator("#variant-dense-fp32 .confusion").first.is_visible()
+    with opened(browser, page_path, place="#variant-tt-r2") as page:
+        assert page.locator("#variant-tt-r2 .trust").first.is_visible()
+
+
+def test_a_click_on_a_point_leads_to_its_variants_section(browser: Any, page_path: Path) -> None:
+    with opened(browser, page_path) as page:
+        page.locator("#explorer-plot").scroll_into_view_if_needed()
+        box = page.locator("#explorer-plot .scatterlayer .points path").last.bounding_box()
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.wait_for_selector("details.variant[open]")
+
+
+def test_without_scripts_a_variants_section_unfolds_by_itself(browser: Any, page_path: Path) -> None:
+    with opened(browser, page_path, scripts=False) as page:
+        page.click("#variant-tt-r4 > summary")
+        assert page.locator("#variant-tt-r4 .gains").first.is_visible()
