@@ -278,4 +278,5 @@ def report_input(found: Tables, summary: dict[str, Any]) -> ReportInput:
         simulated_targets=[target for target, facts in found.facts.items() if facts.get("simulated")],
         epochs=found.epochs,
         face_rates=found.clips.face_rates if found.clips else None,
+        blocks=found.blocks,
     )

@@ -26,7 +26,7 @@ from fercompress.study import report_input
 
 LAST_DIGITS = 1e-9  # relative: what another version of a library may change of a number whose stored form matches the seal
 FIRST = 20  # differing lines of a text that are told one by one
-_DATA_URI = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]*")
+_OF_LIBRARIES = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]*|'sha256-[A-Za-z0-9+/=]*'")  # pictures and scripts as they stand in the page
 
 Contents = Mapping[str, bytes]  # path in the run's folder -> content
 
@@ -122,7 +122,7 @@ def _compared(name: str, stored: bytes, expected: bytes, same_libraries: bool) -
     elif name == "summary.csv":
         pairs = list(_csv_pairs(*texts))
     else:
-        texts = texts if same_libraries else [_DATA_URI.sub("data:", text) for text in texts]
+        texts = texts if same_libraries else [_OF_LIBRARIES.sub("", text) for text in texts]
         return _lines(name, *texts)
     found = [Difference(name, row, column, _short(now), _short(anew)) for row, column, now, anew in pairs if not _equal(now, anew)]
     return len(pairs), found

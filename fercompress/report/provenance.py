@@ -52,6 +52,8 @@ def _plain(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
         return ("×" if all(isinstance(part, int) for part in value) else ", ").join(map(str, value))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_words(str(key))} {_plain(inner)}" for key, inner in value.items())
     return str(value)
 
 

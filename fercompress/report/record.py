@@ -16,6 +16,10 @@ TIMINGS = ("variant", "target", "round", "position", "extractor_ns", "predictor_
 PREDICTIONS = ("variant", "target", "seed", "fold", "clip_id", "cluster", "label", "predicted")
 EPOCHS = ("variant", "seed", "fold", "epoch", "validation_accuracy", "epoch_s")
 STAGES = ("extractor", "predictor", "clip")
+BLOCKS = (
+    "block", "recorded", "counted", "variant", "target", "pass", "round", "position", "status", "reason", "host_busy_share", "hot_start",
+    "clock_changed", "throttled",
+)  # fmt: skip
 DATA = ("name", "simulated", "fingerprint", "classes", "left_out", "folds")
 
 
@@ -41,6 +45,7 @@ class ReportInput:
         times: how many blocks (1), done: what was done about them
     left_out: the clips that a reader did not use: {"clip", "reason"}
     face_rates: clip -> share (0..1) of its frames in which a face was found; empty where nothing looked for faces
+    blocks: one line per recorded block, columns BLOCKS (others are ignored): when (UTC, ISO 8601), whether results count it, what was seen during it
     simulated_targets: targets whose timings no real machine took
     epochs: one line per epoch of every training, columns EPOCHS (others are ignored); accuracies are shares
     ladder: variants whose steps are told one by one; empty: all but the controls, in order
@@ -64,11 +69,17 @@ class ReportInput:
     epochs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(EPOCHS)))
     ladder: Sequence[str] = ()
     face_rates: Mapping[str, float] = field(default_factory=dict)
+    blocks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(BLOCKS)))
 
     def __post_init__(self) -> None:
         if not self.rows:
             raise ValueError("rows is empty: a report needs at least one measured variant")
-        frames = (("timings", self.timings, TIMINGS), ("predictions", self.predictions, PREDICTIONS), ("epochs", self.epochs, EPOCHS))
+        frames = (
+            ("timings", self.timings, TIMINGS),
+            ("predictions", self.predictions, PREDICTIONS),
+            ("epochs", self.epochs, EPOCHS),
+            ("blocks", self.blocks, BLOCKS),
+        )
         for name, frame, columns in frames:
             if missing := [column for column in columns if column not in frame.columns]:
                 raise ValueError(f"{name} lacks the columns {', '.join(missing)}")
@@ -92,6 +103,7 @@ class ReportInput:
         simulated_targets: Sequence[str] = (),
         epochs: pd.DataFrame | None = None,
         face_rates: Mapping[str, float] | None = None,
+        blocks: pd.DataFrame | None = None,
     ) -> ReportInput:
         """summary: what summary.json holds (study, title, created, baseline, data, rows, config)."""
         recipes = {variant["name"]: variant.get("recipe", ()) for variant in summary["config"]["variants"]}
@@ -99,6 +111,7 @@ class ReportInput:
             summary["study"], summary["title"], summary["created"], summary["baseline"], summary["rows"], recipes, timings, predictions, manifests,
             summary["data"], host, summary["config"].get("measure", {}), faults, left_out, simulated_targets,
             pd.DataFrame(columns=list(EPOCHS)) if epochs is None else epochs, summary["config"].get("ladder", ()), face_rates or {},
+            pd.DataFrame(columns=list(BLOCKS)) if blocks is None else blocks,
         )  # fmt: skip
 
     # Computed once: a page compares hundreds of pairs of variants.

@@ -16,9 +16,26 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoesca
 from markupsafe import Markup, escape
 
 from fercompress.errors import DiskFullError, ResultsError
-from fercompress.report import cells, controls, figures, flips, folds, ladder, paper, provenance, sizes, story, tables, training
+from fercompress.report import (
+    cells,
+    controls,
+    explorer,
+    figures,
+    flips,
+    folds,
+    ladder,
+    paper,
+    provenance,
+    sizes,
+    story,
+    tables,
+    training,
+    trust,
+    variants,
+)
 from fercompress.report.canvas import Picture
 from fercompress.report.record import ReportInput
+from fercompress.report.scripts import json_element, scripts
 from fercompress.report.story import Story
 
 WITHOUT_ACCURACY = ("speed", "size", "costs", "power")  # tables by name
@@ -41,8 +58,14 @@ def render(given: ReportInput, out: Path) -> list[Path]:
 
 def texts(given: ReportInput, stories: Sequence[Story], pictures: Mapping[str, Sequence[Picture]]) -> dict[str, str]:
     """index.html and report.md. stories: one per target; pictures: by target"""
+    seen, ids = explorer.explorer(given), variants.anchors(list(given.recipes))
     context = {
+        "explorer": seen,
+        "scripts": scripts(),
+        "data": json_element({"explorer": None if seen is None else explorer.data(given, seen, ids)}),
         "given": given,
+        "ids": ids,
+        "variants": variants.pages(given, ids),
         "stories": stories,
         "pictures": pictures,
         "rule": story.RULE,
@@ -52,16 +75,16 @@ def texts(given: ReportInput, stories: Sequence[Story], pictures: Mapping[str, S
             for target in given.targets
         },
         "details": {told.target: [_marked(given, told.target, table) for table in _details(given, told)] for told in stories},
-        "provenance": [
-            table
-            for table in (provenance.facts(given), provenance.faults(given), provenance.faces(given), provenance.left_out(given))
-            if table is not None
-        ],
+        "provenance": _provenance(given),
         "recipes": provenance.recipes(given),
-        "layers": [table for name in given.manifests if (table := provenance.layers(given, name)) is not None],
     }
     environment = _environment()
     return {name: environment.get_template(name).render(context) for name in ("index.html", "report.md")}
+
+
+def _provenance(given: ReportInput) -> list[cells.Table]:
+    made = [provenance.facts(given), provenance.faults(given), trust.excluded(given), provenance.faces(given), provenance.left_out(given)]
+    return [table for table in made if table is not None]
 
 
 def _marked(given: ReportInput, target: str, table: cells.Table) -> cells.Table:

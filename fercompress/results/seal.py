@@ -28,7 +28,7 @@ SCHEMA = 1
 _NAMING_DIGITS = 8
 _PLACE = ("variant", "target", "pass", "seed", "fold", "round", "position")
 # What figures are computed and drawn with: other versions may give other last digits and other pictures.
-_LIBRARIES = ("numpy", "scipy", "pandas", "matplotlib", "jinja2")
+_LIBRARIES = ("numpy", "scipy", "pandas", "matplotlib", "jinja2", "plotly")
 
 Rows = Mapping[str, Mapping[str, str]]  # table -> row's number -> sha256, then a few digits of each column's, parted by spaces
 
