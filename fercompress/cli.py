@@ -16,6 +16,7 @@ from fercompress.bundlecli import bundle
 from fercompress.datacli import data
 from fercompress.errors import FercompressError
 from fercompress.gatecli import calibrate, compare, gate
+from fercompress.pickcli import pick
 from fercompress.plancli import plan
 from fercompress.predictcli import predict
 from fercompress.studycli import compress, init, measure, report, run, train
@@ -58,10 +59,10 @@ def app() -> None:
 
     STUDY is a shipped study's name or a .toml file (`fercompress init` writes one to edit).
 
-    Exit codes: 0 ok, 1 a gate found something worse or a sealed run was changed, 2 usage or bad input, 3 a gate was inconclusive, 4 device or
-    infrastructure (a full disk too), 5 not comparable, 70 internal error, 130 Ctrl-C.
+    Exit codes: 0 ok, 1 a gate found something worse, a sealed run was changed or no variant fits a budget, 2 usage or bad input, 3 a gate was
+    inconclusive or no variant is known to fit, 4 device or infrastructure (a full disk too), 5 not comparable, 70 internal error, 130 Ctrl-C.
     """
 
 
-for command in (board, bundle, calibrate, compare, compress, data, gate, init, measure, plan, predict, report, run, train, verify):
+for command in (board, bundle, calibrate, compare, compress, data, gate, init, measure, pick, plan, predict, report, run, train, verify):
     app.add_command(command)
