@@ -49,7 +49,7 @@ class Augment(Section):
 class Train(Section):
     """How the teacher is trained (AdamW, one-cycle learning rate, best epoch by validation accuracy)."""
 
-    epochs: Annotated[int, Field(ge=1)] = 10
+    epochs: Annotated[int, Field(ge=0)] = 10  # 0: it stays as it starts, with [model] weights or at random
     batch: Annotated[int, Field(ge=1)] = 32
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
@@ -66,7 +66,7 @@ class Train(Section):
 class FineTune(Section):
     """How every compressed predictor and every control is trained: on the frozen extractor's cached features, all alike."""
 
-    epochs: Annotated[int, Field(ge=1)] = 20
+    epochs: Annotated[int, Field(ge=0)] = 20  # 0: compressed, and left so
     batch: Annotated[int, Field(ge=1)] = 64
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
@@ -75,7 +75,8 @@ class FineTune(Section):
     distill: Share = 0.5  # weight of the teacher's soft labels; the rest is the labels' cross-entropy
     temperature: Annotated[float, Field(gt=0)] = 3.0
     match_states: Annotated[float, Field(ge=0)] = 0.0  # weight of the squared distance to the teacher's hidden states, where sizes agree
-    extractor_epochs: Annotated[int, Field(ge=1)] = 3  # for an extractor that learns to give the teacher's features (low-rank, quantization-aware)
+    # For an extractor that learns to give the teacher's features (low-rank, quantization-aware); 0: it is left as it was compressed.
+    extractor_epochs: Annotated[int, Field(ge=0)] = 3
     copies: Annotated[int, Field(ge=1, le=64)] = 1  # augmented copies of every training clip in the feature cache, the plain one included
 
 
@@ -84,6 +85,7 @@ class LowRank(Section):
 
     step: Literal["low-rank"]
     ratio: Annotated[float, Field(gt=1)]  # numbers in the dense kernels / numbers in the trains, all layers together
+    calibration_clips: Annotated[int, Field(ge=1)] = 32  # training clips that show what the kernels read: their error is weighted by it
 
 
 class Ranks(Section):
@@ -276,6 +278,32 @@ class Study(Section):
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds holds a seed twice")
         return self
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the weights are random ones: sizes, latency and memory are those of trained ones, accuracy says nothing."""
+        return self.train.epochs == 0 and (self.model.weights is None or self.model.weights_part is not None)
+
+    @model_validator(mode="after")
+    def _trained(self) -> Self:
+        if self.untrained:
+            if "accuracy" in self.measure.passes:
+                raise ValueError('train.epochs is 0: the weights are random, and their accuracy says nothing; leave "accuracy" out of measure.passes')
+            if self.fine_tune.epochs or self.fine_tune.extractor_epochs:
+                raise ValueError(
+                    "train.epochs is 0: the weights are random, there is nothing to learn from; set fine_tune's epochs and extractor_epochs to 0"
+                )
+        for variant in self.variants:
+            for step in variant.recipe:
+                if not self.fine_tune.epochs and not self.untrained and _starts_at_random(step):
+                    raise ValueError(f"variant {variant.name!r}: {step.step} starts at random and fine_tune.epochs is 0: it would never learn")
+                if not self.fine_tune.extractor_epochs and isinstance(step, Quantize) and step.qat == "always":
+                    raise ValueError(f"variant {variant.name!r}: qat = 'always' and fine_tune.extractor_epochs is 0: raise it, or choose another qat")
+        return self
+
+
+def _starts_at_random(step: Step) -> bool:
+    return isinstance(step, Bottleneck | SmallDense) or (isinstance(step, TensorTrain) and step.start == "from-scratch")
 
 
 def npu_step(variant: Variant) -> Quantize | None:

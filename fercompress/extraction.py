@@ -66,8 +66,10 @@ class Extraction:
         teacher = self.desk.teacher
         if self.step is None:
             return teacher.network.extractor, teacher.trained.history
-        frames = torch.from_numpy(self.desk.calibration(32, teacher.fold.train))
+        frames = torch.from_numpy(self.desk.calibration(self.step.calibration_clips, teacher.fold.train))
         student = lowrank.low_rank(teacher.network.extractor, self.step.ratio, frames)
+        if not self.desk.study.fine_tune.extractor_epochs:
+            return student.eval(), optimise.UNTRAINED
         trained = self._imitated(student, self.desk.workspace.work("extractor", self.key), f"train low-rank extractor, ratio {self.step.ratio:g}")
         return student.eval(), trained.history
 
@@ -145,7 +147,7 @@ class Extraction:
 
         with desk.tell.stage(f"round the extractor{desk.name}"):
             plain = rounded(self.graph, wish.mean_bits)
-        if wish.qat == "never":
+        if wish.qat == "never" or not desk.study.fine_tune.extractor_epochs:
             return RoundedExtractor(self.extractor, _rewrite(self.graph, plain.model), {**plain.report, "quantization_aware_training": "never"})
         before, after = (self._validated(graph) for graph in (self.graph, plain.model))
         report = {**plain.report, "validation_accuracy": {"float32": before, "rounded": after}}

@@ -27,7 +27,8 @@ def plan(study: config.Study, data_root: Path | None) -> list[dict[str, Any]]:
     check(study)
     clips, folds = _clips_and_folds(study.data, data_root)
     trainings = len(study.seeds) * folds
-    teacher_s, predictor_s = step_s(study)
+    trains = study.train.epochs + study.fine_tune.epochs + study.fine_tune.extractor_epochs > 0
+    teacher_s, predictor_s = step_s(study) if trains else (0.0, 0.0)
     # Variants that differ in rounding alone share a training.
     changed = [variant for variant in study.variants if any(not isinstance(step, config.Quantize | config.LowRank) for step in variant.recipe)]
     of_trains = len({digest([step.model_dump() for step in variant.recipe if not isinstance(step, config.Quantize)]) for variant in changed})

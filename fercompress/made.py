@@ -17,9 +17,10 @@ class Made:
     fold: Fold
     way: str
     history: History
-    train_epoch_s: float
-    best_epoch_accuracy: float  # on the test clips, in torch; chose nothing
-    last_epoch_accuracy: float
+    # None where the weights are random:
+    train_epoch_s: float | None
+    best_epoch_accuracy: float | None  # on the test clips, in torch; chose nothing
+    last_epoch_accuracy: float | None
 
 
 @dataclass(frozen=True)

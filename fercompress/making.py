@@ -29,8 +29,12 @@ def check(study: config.Study) -> None:
     network = _sketch(study)
     train.device_for(study.train.device)
     feature_map = map_shape(network.extractor, channels, study.data.size)
+    fitting: list[config.Step] = []  # steps that several variants have are tried once
     for variant in study.variants:
         for step in variant.recipe:
+            if step in fitting:
+                continue
+            fitting.append(step)
             try:
                 if isinstance(step, config.TensorTrain):
                     tensorize.shapes(step, tensorize.dense_lstm(network.predictor)[1], feature_map[0])

@@ -283,15 +283,19 @@ class Doubt(enum.StrEnum):
 
 @dataclass(frozen=True)
 class History:
-    """How one training went: per epoch (from 0) the loss, the validation accuracy (share, 0..1) and the seconds it took."""
+    """How one training went: per epoch (from 0) the loss, the validation accuracy (share, 0..1) and the seconds it took.
+
+    Without epochs nothing was trained, and best_epoch says nothing.
+    """
 
     train_loss: tuple[float, ...]
     validation_accuracy: tuple[float, ...]
     epoch_s: tuple[float, ...]
-    best_epoch: int
+    best_epoch: int = 0
 
     def __post_init__(self) -> None:
-        if not len(self.train_loss) == len(self.validation_accuracy) == len(self.epoch_s) > self.best_epoch >= 0:
+        epochs = len(self.train_loss)
+        if not epochs == len(self.validation_accuracy) == len(self.epoch_s) or not 0 <= self.best_epoch < max(epochs, 1):
             raise ValueError("a history needs one loss, accuracy and duration per epoch, and best_epoch among them")
 
     @classmethod

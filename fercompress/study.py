@@ -33,6 +33,7 @@ from fercompress.results.summary import write_summary
 from fercompress.results.tables import Tables, read_tables
 from fercompress.workspace import Workspace, check_out, full_disk_is_an_error
 
+UNTRAINED = "the weights are random: nothing was trained (epochs = 0 under [train])"
 # The host's facts that a reader of the report may want; the journal holds them all.
 _HOST_FACTS = ("cpu", "cores", "machine", "platform", "python", "engine_versions", "governor", "threads")
 
@@ -88,7 +89,8 @@ def train_only(request: Request, tell: Reporter) -> list[dict[str, Any]]:
             history = teacher.trained.history
             rows.append(
                 {"seed": seed, "fold": fold.name, "epochs": len(history.train_loss), "best_epoch": history.best_epoch,
-                 "validation_accuracy": history.validation_accuracy[history.best_epoch], "seconds": sum(history.epoch_s),
+                 "validation_accuracy": history.validation_accuracy[history.best_epoch] if history.validation_accuracy else None,
+                 "seconds": sum(history.epoch_s),
                  "weights": str(prepared.workspace.work("teacher", teacher.key) / optimise.BEST)}
             )  # fmt: skip
         return rows
@@ -206,7 +208,8 @@ def measure_all(request: Request, prepared: Prepared, store: Store, tell: Report
     study, targets = settled(request.study), prepared.targets
     seal.lift(request.out)
     # A target given as a file goes by its own name in every result.
-    store.record_study({**study.model_dump(mode="json"), "targets": [target.name for target in targets]})
+    told = {"targets": [target.name for target in targets], **({"lacking": {"accuracy": UNTRAINED}} if study.untrained else {})}
+    store.record_study({**study.model_dump(mode="json"), **told})
     store.record_clips(prepared.clips, prepared.folds)
     several: dict[str, list[MeasuredBundle]] = {variant.name: [] for variant in study.variants}
     unmade: dict[str, list[Unmade]] = {}

@@ -27,7 +27,8 @@ from fercompress.model.zoo import Network
 from fercompress.records import NOT_MADE, Bundle, History, Int64, digest
 from fercompress.tt.place import only_lstm
 
-SAMPLE_CLIPS = 4  # validation clips on which an exported file is compared with torch
+SAMPLE_CLIPS = 4  # validation clips on which an exported file is compared with torch, or as many, at least one, as have
+SAMPLE_PIXELS = 2**18  # so many pixels: four of the default study's size
 SAMPLED_STEPS = 20_000  # of features and hidden states that a data-aware decomposition looks at
 
 
@@ -133,6 +134,8 @@ class Workbench:
         fitted: list[optimise.Trained] = []
 
         def fit(predictor: nn.Module) -> nn.Module:
+            if not desk.study.fine_tune.epochs:
+                return predictor
             fitted.append(self._fit(variant.name, predictor, extraction, key))
             predictor.load_state_dict(fitted[-1].best)
             return predictor
@@ -145,11 +148,15 @@ class Workbench:
             predictor_bytes=lambda predictor, wishes: self._predictor_bytes(predictor, wishes, extraction, desk.engine(variant.name)),
             samples=lambda: self._samples(extraction),
             validation_loss=lambda predictor: self._validation_loss(predictor, extraction),
+            trained=desk.study.fine_tune.epochs > 0,
+            origin="with random weights" if desk.study.untrained else "as trained" if desk.study.train.epochs else "with the weights given",
         )
         # A random start depends on the seed and the recipe alone, not on what was made before: the key holds both.
         torch.manual_seed(int(key[:15], 16))
         predictor, way = recipe.apply(variant, network.predictor, context, fit)
         way += " with distillation" if fitted and desk.study.fine_tune.distill else ""
+        if desk.study.untrained:  # what random weights answer, and how long they would learn, is nobody's question
+            return Made(self._export(variant, extraction, predictor, way, npu), teacher.seed, teacher.fold, way, optimise.UNTRAINED, None, None, None)
         labels, ids = desk.clips.labels[teacher.fold.test], desk.clips.ids(teacher.fold.test)
         best = inference.accuracy(inference.logits_of(predictor, extraction.test_features), labels, ids)
         if fitted:
@@ -227,7 +234,8 @@ class Workbench:
                 predictor_bits = wish.bits
         extractor = extraction.extractor if rounded is None else rounded.extractor
         if extraction.step is not None:
-            way = f"low-rank convolutions trained to the teacher's features; predictor: {way}"
+            learned = "trained to the teacher's features" if desk.study.fine_tune.extractor_epochs else "not trained further"
+            way = f"low-rank convolutions {learned}; predictor: {way}"
         if rounded is not None:
             rounding = rounded.report
         if rounded is not None and rounded.report["quantization_aware_training"] == "used":
@@ -237,7 +245,7 @@ class Workbench:
             graphs = (plain, plain if rounded is None else rounded.rewrite(plain))
             return bundle.write(
                 desk.workspace.bundles, variant.name, extractor, predictor, self._inputs, self._dense,
-                desk.clips.frames[teacher.fold.validation[:SAMPLE_CLIPS]],
+                desk.clips.frames[teacher.fold.validation[: self._sample_clips]],
                 recipe=[step.model_dump() for step in variant.recipe], way=way, rewrites=rewrites, engine=desk.engine(variant.name),
                 predictor_bits=predictor_bits, npu=npu,
                 checks={
@@ -245,6 +253,10 @@ class Workbench:
                     "rounding": rounding,
                 },
             )  # fmt: skip
+
+    @property
+    def _sample_clips(self) -> int:
+        return max(1, min(SAMPLE_CLIPS, SAMPLE_PIXELS // (self._inputs.frames * self._inputs.size**2)))
 
     def _extractor_bytes(self, variant: config.Variant, extraction: Extraction, npu: Converted | None) -> int:
         if npu is not None:

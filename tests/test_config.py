@@ -140,7 +140,7 @@ def test_the_shipped_gfe_study_runs_by_the_other_protocol():
         ("sedes=[1]", "unknown key 'sedes' in [study]; did you mean 'seeds'?"),
         ("trian.epochs=3", "did you mean 'train'?"),
         ("train.epochs=many", "train.epochs: input should be a valid integer (given: 'many')"),
-        ("train.epochs=0", "greater than or equal to 1 (given: 0)"),
+        ("train.epochs=-1", "greater than or equal to 0 (given: -1)"),
         ("train.epochs=3\nbatch=2", "train.epochs: input should be a valid integer"),
         ("data.preset.kind=wild", "'preset' is a value, not a table"),
         ("data=wild", "data"),

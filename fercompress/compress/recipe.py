@@ -26,6 +26,7 @@ class Context:
     predictor_bytes: from a predictor and the recipe's quantization wishes to the bytes of its exported file
     samples: what the LSTM reads in training: float (n, D) features and (n, H) hidden states
     validation_loss: a predictor's mean cross-entropy on the validation clips' features
+    trained: whether what a step has changed is trained afterwards; origin: of the teacher's weights, for descriptions
     """
 
     feature_map: tuple[int, int, int]
@@ -35,6 +36,8 @@ class Context:
     predictor_bytes: Callable[[nn.Module, tuple[config.Quantize, ...]], int]
     samples: Callable[[], tuple[Tensor, Tensor]]
     validation_loss: Callable[[nn.Module], float]
+    trained: bool = True
+    origin: str = "as trained"
 
 
 Change = Callable[[nn.Module, Any, Context, tuple[config.Quantize, ...]], tuple[nn.Module, str]]
@@ -42,6 +45,11 @@ WAYS = {
     "decompose": "decomposed, then fine-tuned",
     "data-aware": "decomposed with the error weighted by the inputs' covariance, then fine-tuned",
     "from-scratch": "trained in tensor-train form from scratch",
+}
+UNTRAINED_WAYS = {
+    "decompose": "decomposed, not trained further",
+    "data-aware": "decomposed with the error weighted by the inputs' covariance, not trained further",
+    "from-scratch": "in tensor-train form, with random cores",
 }
 
 
@@ -52,7 +60,7 @@ def apply(variant: config.Variant, predictor: nn.Module, context: Context, fit: 
     raises: ShapeError, ModelError
     """
     wishes = quantize_steps(variant)
-    way = "dense, as trained"
+    way = f"dense, {context.origin}"
     changed = predictor
     for step in predictor_steps(variant):
         changed, way = STEPS[type(step)](changed, step, context, wishes)
@@ -76,7 +84,7 @@ def quantize_steps(variant: config.Variant) -> tuple[config.Quantize, ...]:
 
 
 def _tensor_train(predictor: nn.Module, step: config.TensorTrain, context: Context, _wishes: tuple[config.Quantize, ...]) -> tuple[nn.Module, str]:
-    way = WAYS[step.start]
+    way = (WAYS if context.trained else UNTRAINED_WAYS)[step.start]
     if step.start == "data-aware" and only_lstm(predictor)[1].num_layers > 1:
         way += "; of several layers, only the first one's inputs"
     return tensorize(predictor, step, context.feature_map[0], context.samples, context.validation_loss), way
@@ -91,7 +99,7 @@ def _bottleneck(predictor: nn.Module, step: config.Bottleneck, context: Context,
         return Bottleneck(channels, height * width, step.rank, hidden, context.classes, context.dropout)
 
     hidden, size = _hidden(step.bytes_of, build, only_lstm(predictor)[1].hidden_size, context, wishes)
-    return build(hidden), f"control: 1x1 convolution to {step.rank} channels before a dense LSTM{size}, trained from scratch"
+    return build(hidden), f"control: 1x1 convolution to {step.rank} channels before a dense LSTM{size}, {_start(context)}"
 
 
 def _small_dense(predictor: nn.Module, step: config.SmallDense, context: Context, wishes: tuple[config.Quantize, ...]) -> tuple[nn.Module, str]:
@@ -99,11 +107,15 @@ def _small_dense(predictor: nn.Module, step: config.SmallDense, context: Context
         return SmallDense(context.feature_map[0], hidden, context.classes, context.dropout)
 
     hidden, size = _hidden(step.bytes_of, build, only_lstm(predictor)[1].hidden_size, context, wishes)
-    return build(hidden), f"control: pooled features and a dense LSTM{size}, trained from scratch"
+    return build(hidden), f"control: pooled features and a dense LSTM{size}, {_start(context)}"
 
 
-def _retrain(predictor: nn.Module, _step: config.Retrain, _context: Context, _wishes: tuple[config.Quantize, ...]) -> tuple[nn.Module, str]:
-    return copy.deepcopy(predictor), "control: dense, trained on like the variants"
+def _retrain(predictor: nn.Module, _step: config.Retrain, context: Context, _wishes: tuple[config.Quantize, ...]) -> tuple[nn.Module, str]:
+    return copy.deepcopy(predictor), f"control: dense, {'trained on like the variants' if context.trained else 'not trained further'}"
+
+
+def _start(context: Context) -> str:
+    return "trained from scratch" if context.trained else "at random"
 
 
 def _hidden(

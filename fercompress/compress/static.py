@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -143,8 +144,9 @@ def _with_weights(model: onnx.ModelProto, weights: dict[str, Tensor]) -> onnx.Mo
 
 
 def _quantized(model: onnx.ModelProto, frames: Frames, method: str, kernel_bits: int) -> onnx.ModelProto:
-    # Percentile calibration prints its progress: standard output is for results.
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+    # Percentile calibration prints its progress: standard output is for results. Biases that a graph computes at load stay in float, as they are
+    # meant to, of which onnxruntime warns one by one.
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()), _without_warnings():
         target = Path(folder) / "int8.onnx"
         quantize_static(
             marked(model),
@@ -158,6 +160,18 @@ def _quantized(model: onnx.ModelProto, frames: Frames, method: str, kernel_bits:
             calibrate_method=METHODS[method],
         )
         return onnx.load(target)
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Of onnxruntime's tools, which write to the root logger."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 class _Frames(CalibrationDataReader):  # type: ignore[misc]

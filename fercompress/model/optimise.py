@@ -24,6 +24,7 @@ from fercompress.records import History, Int64
 
 EpochDone = Callable[[int, int, History], None]  # (epochs done, epochs at most, history so far)
 State = dict[str, Tensor]
+UNTRAINED = History((), (), ())
 BEST = "best.safetensors"  # the best epoch's weights, in a finished training's folder
 
 
@@ -46,7 +47,7 @@ class Trained:
 
     @property
     def last_differs(self) -> bool:
-        return self.history.best_epoch != len(self.history.train_loss) - 1
+        return self.history.best_epoch < len(self.history.train_loss) - 1
 
 
 def optimise(
@@ -55,8 +56,12 @@ def optimise(
 ) -> Trained:  # fmt: skip
     """AdamW, one-cycle learning rate, gradients clipped at norm 1, early stopping on validation accuracy.
 
+    Without epochs the module stays as it starts.
     With `settings.average`, what is validated and kept is the running average over the steps, while the steps themselves go on from where they are.
     """
+    if not settings.epochs:
+        start_state = _snapshot(module)
+        return Trained(start_state, start_state, UNTRAINED)
     shown = len(rows) // copies
     steps = max(settings.epochs * math.ceil(shown / settings.batch), 12)  # OneCycleLR divides by zero below
     optimiser = torch.optim.AdamW(module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)

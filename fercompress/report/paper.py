@@ -99,10 +99,18 @@ def _speedup(key: str) -> Callable[[Row, Row], str | None]:
 
 
 def _memory(row: Row, _: Row) -> str | None:
-    peak, interpreter = row.get("memory_peak_bytes"), row.get("memory_interpreter_bytes")
+    """The peak, and what each step added to it, as far as known."""
+    peak = row.get("memory_peak_bytes")
     if peak is None:
         return None
-    return f"{bytes_text(peak)} peak of the whole process" + ("" if interpreter is None else f", {bytes_text(interpreter)} of it the interpreter")
+    parts, before = [], 0
+    for step, name in (("interpreter", "the interpreter"), ("runtime", "the runtime"), ("model", "the model loaded"), ("peak", "running it")):
+        mark = row.get(f"memory_{step}_bytes")
+        if mark is None:
+            return f"{bytes_text(peak)} peak of the whole process"
+        parts.append(f"{bytes_text(mark - before)} {name}")
+        before = mark
+    return f"{bytes_text(peak)} peak of the whole process: {', '.join(parts)}"
 
 
 def _power(row: Row, _: Row) -> str | None:

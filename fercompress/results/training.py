@@ -72,6 +72,7 @@ def training(row: Row) -> None:
         row.put(way_text=words)
     else:
         row.lack("not recorded", "way_text")
+    trainings = [each for each in trainings if each.history.train_loss]
     if not trainings:
         columns = (
             "train_epoch_s",
@@ -82,7 +83,7 @@ def training(row: Row) -> None:
             "accuracy_best_epoch",
             "accuracy_last_epoch",
         )
-        row.lack("no training of its own", *columns)
+        row.lack(row.tables.study.get("lacking", {}).get("accuracy", "no training of its own"), *columns)
         return
     row.put(validation_accuracy=_mean(trainings, [each.history.validation_accuracy[each.history.best_epoch] for each in trainings]))
     seconds = [each.train_epoch_s for each in trainings if each.train_epoch_s is not None]
@@ -105,7 +106,7 @@ def _tested(row: Row, trainings: Sequence[Training], column: str, found: Sequenc
 
 def _durations(row: Row, trainings: Sequence[Training], bundle: StoredBundle | None) -> None:
     """Of the training on cached features; the teacher's, which trains the extractor along, is named in the reason instead."""
-    teachers = {(each.seed, each.fold): each.history for each in row.tables.trainings_of(row.baseline)}
+    teachers = {(each.seed, each.fold): each.history for each in row.tables.trainings_of(row.baseline) if each.history.train_loss}
     own = [each for each in trainings if row.variant != row.baseline and each.history != teachers.get((each.seed, each.fold))]
     if not own:
         total = float(np.median([sum(each.history.epoch_s) for each in trainings]))
