@@ -105,6 +105,16 @@ def test_pages_name_only_markers_that_something_is_made_for():
         hooks.filled("<!-- made: nothing -->")
 
 
+def test_figures_of_the_default_study_and_of_claims_are_quoted_from_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    page = (PAGES / "explanation/bottleneck.md").read_text()
+    quoted = re.findall(r"\d+\.\d %(?: \[[\d., ]+\])?|\d+\.\d+ [kM]B|\d+\.\d times|(?:and|predictor) \d+\.\d", page)
+    assert len(quoted) > 10
+    for words in quoted:
+        number = re.sub(r" times$|^(and|predictor) ", "", words)
+        assert number in readme, f"{words!r} is not in the README (any more)"
+
+
 def test_pictures_are_what_the_script_draws():
     folder = PAGES / "figures"
     assert {path.name: path.read_text() for path in folder.glob("*.svg")} == {name: drawn() for name, drawn in figures.FIGURES.items()}

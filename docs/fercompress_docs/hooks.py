@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pygments.formatters.html import HtmlFormatter
+
 from fercompress_docs import commands, formats, keys
 
 MADE: dict[str, Callable[[], str]] = {
@@ -37,7 +39,10 @@ def filled(markdown: str) -> str:
 
 
 def on_post_build(config: Any, **_: Any) -> None:
-    found = network_uses(Path(config["site_dir"]))
+    site = Path(config["site_dir"])
+    with (site / "style.css").open("a", encoding="utf-8") as style:
+        style.write(HtmlFormatter(style="default").get_style_defs(".highlight"))
+    found = network_uses(site)
     if found:
         raise RuntimeError("the site must work offline, but fetches from the network:\n" + "\n".join(found))
 
