@@ -17,6 +17,8 @@ import foreign_models
 import pytest
 import walkthrough
 from fercompress_docs import formats
+from hypothesis import given
+from hypothesis import strategies as st
 from sshlab import Sshd
 from walkthrough import PAGES, ROOT, Fence, Reader
 
@@ -90,8 +92,8 @@ def test_a_guide_is_followed_literally(page, board, request, tmp_path):
     if before:
         shutil.copytree(request.getfixturevalue("tutorial"), folder)
     folder.mkdir(exist_ok=True)
-    for given in walkthrough.given(page):
-        GIVEN[given](folder / given)
+    for there in walkthrough.given(page):
+        GIVEN[there](folder / there)
     Reader(folder, board).follow(page)
 
 
@@ -206,3 +208,18 @@ def test_a_comment_is_of_the_block_right_below_it_alone(tmp_path):
     text = "<!-- not run: a reason -->\n```sh\na\n```\nwords\n\n```sh\nb\n```\n<!-- exit 0 or 3: unsure -->\n\n```sh\nc\n```\n"
     found = walkthrough.fences(page(tmp_path, text))
     assert [(each.text, each.word, each.codes) for each in found] == [("a\n", "not run", (0,)), ("b\n", "", (0,)), ("c\n", "exit", (0, 3))]
+
+
+LINE = st.text(st.characters(blacklist_characters="\r\n`", blacklist_categories=("Cs", "Cc", "Zl", "Zp")), max_size=30)
+
+
+@given(st.lists(st.tuples(st.lists(LINE, min_size=1, max_size=4), st.booleans(), LINE.filter(lambda line: "<!--" not in line)), max_size=5))
+def test_blocks_are_read_as_they_are_written_whatever_stands_between(tmp_path_factory, blocks):
+    text = "".join(
+        f"{between}\n{'<!-- not run: far away -->' if skipped else ''}\n```sh\n" + "".join(f"{line}\n" for line in lines) + "```\n"
+        for lines, skipped, between in blocks
+    )
+    path = page(tmp_path_factory.getbasetemp(), text)
+    found = walkthrough.fences(path)
+    assert [each.text for each in found] == ["".join(f"{line}\n" for line in lines) for lines, _, _ in blocks]
+    assert [each.word for each in found] == ["not run" if skipped else "" for _, skipped, _ in blocks]
