@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fercompress.report.controls import SAME_BYTES
+from fercompress.choice import SAME_BYTES
 from fercompress.report.figures import FAMILIES
 from fercompress.report.leak import MARK, marked
 from fercompress.report.pairs import RESAMPLES, latency_interval
