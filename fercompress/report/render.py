@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 
 from fercompress.errors import DiskFullError, ResultsError
 from fercompress.report import (
+    beside,
     cells,
     controls,
     explorer,
@@ -65,6 +66,7 @@ def texts(given: ReportInput, stories: Sequence[Story], pictures: Mapping[str, S
         "data": json_element({"explorer": None if seen is None else explorer.data(given, seen, ids)}),
         "given": given,
         "ids": ids,
+        "beside": beside.targets(given),
         "variants": variants.pages(given, ids),
         "stories": stories,
         "pictures": pictures,
