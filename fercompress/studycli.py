@@ -104,13 +104,27 @@ def measure(names: tuple[str, ...], asked: Asked, inputs: str, data: str | None,
 
 
 @click.command()
-@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run_folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the page that compares several runs.  [default: reports/compared]")
 @options.as_json
-def report(run_folder: Path, as_json: bool) -> None:
-    """Render the report of the output folder RUN again, from its results alone."""
+def report(run_folders: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
+    """Render the report of the output folder RUN again, from its results alone; of several, one page that sets them side by side."""
+    if len(run_folders) > 1:
+        from fercompress.comparing import compare_runs
+
+        compared = compare_runs(run_folders, out or Path("reports/compared"))
+        if as_json:
+            terminal.show_json({"runs": compared.labels, "remarks": compared.remarks, "files": [str(path) for path in compared.files]})
+            return
+        for remark in compared.remarks:
+            click.echo(remark)
+        click.echo(f"report: {compared.files[0]}")
+        return
+    if out is not None:
+        raise InputError("--out is for several runs: one run's report is written into its own folder")
     from fercompress import study
 
-    _show_summary(study.report_only(run_folder), run_folder, as_json)
+    _show_summary(study.report_only(run_folders[0]), run_folders[0], as_json)
 
 
 @click.command()

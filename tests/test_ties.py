@@ -45,7 +45,7 @@ def test_a_variant_that_saw_fewer_clips_is_compared_on_those() -> None:
     assert found[0, 2] == tied(blind[0], blind[2])
     assert found[1, 2] == tied(blind[1], blind[2])
     scores[2][:] = np.nan
-    assert ties.tied_in_accuracy(scores, PEOPLE, resamples=500)[0, 2]  # nothing tells them apart
+    assert not ties.tied_in_accuracy(scores, PEOPLE, resamples=500)[0, 2]  # never compared
 
 
 def test_of_one_person_pairs_are_judged_as_independent_clips() -> None:
@@ -60,6 +60,8 @@ def test_rounds_tie_what_they_do_not_tell_apart() -> None:
     assert ties.tied_in_rounds(logs[:, :5]).all()  # five rounds give no 95 % interval
     logs[0, :3] = np.nan
     assert ties.tied_in_rounds(logs).all()
+    logs[0] = np.nan
+    assert not ties.tied_in_rounds(logs)[0, 1]  # never compared
 
 
 def test_sizes_tie_within_their_ratio() -> None:

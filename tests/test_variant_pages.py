@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import likely_report as likely
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from likely_report import build
 
-from fercompress.report import answers, gains, sustained, trust, variants
+from fercompress.report import answers, beside, gains, sustained, trust, variants
 from fercompress.report.pairs import Change
 from fercompress.report.record import BLOCKS
 from fercompress.report.strips import Spot, histogram, series
@@ -208,3 +209,18 @@ def test_each_variant_of_a_likely_run_has_a_page_of_its_own() -> None:
     assert [page.variant for page in made] == list(report.recipes)
     assert all(len(page.measured[0].drawings) == 3 for page in made)
     assert {table.name for table in made[5].measured[0].tables} == {"trust", "confusion", "people", "gains"}
+
+
+def test_targets_stand_side_by_side_with_their_answers_and_times_compared() -> None:
+    report = likely.beside(build(), "board", 8.0)
+    other = report.predictions["target"] == "board"
+    flipped = report.predictions["predicted"].where(~(other & (report.predictions["clip_id"] == "c7")), -1)
+    table = beside.targets(dataclasses.replace(report, predictions=report.predictions.assign(predicted=flipped)))
+    assert table is not None
+    heads = [head.text for head in table.heads]
+    line = table.rows[heads.index("Variant")]
+    assert line[heads.index("Time per clip: board over localhost")].text == "8.00×"
+    alike = line[heads.index("Same answers: board as localhost")]
+    assert (alike.text, alike.sub) == ("99.9 %", "1 of 1,500 differ")
+    assert line[heads.index("Peak memory: board")].missing
+    assert beside.targets(build()) is None

@@ -8,15 +8,17 @@ import importlib.resources
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
 from fercompress.errors import DiskFullError, ResultsError
 from fercompress.report import (
+    beside,
     cells,
     controls,
     explorer,
@@ -26,6 +28,7 @@ from fercompress.report import (
     ladder,
     paper,
     provenance,
+    runs,
     sizes,
     story,
     tables,
@@ -56,20 +59,49 @@ def render(given: ReportInput, out: Path) -> list[Path]:
     return [_write(out / name, content) for name, content in contents.items()]
 
 
-def texts(given: ReportInput, stories: Sequence[Story], pictures: Mapping[str, Sequence[Picture]]) -> dict[str, str]:
-    """index.html and report.md. stories: one per target; pictures: by target"""
-    seen, ids = explorer.explorer(given), variants.anchors(list(given.recipes))
-    context = {
+@dataclass(frozen=True)
+class RenderedRuns:
+    """remarks: what may be compared, and what not"""
+
+    remarks: tuple[str, ...]
+    files: tuple[Path, ...]
+
+
+def render_runs(compared_runs: Sequence[runs.Run], out: Path) -> RenderedRuns:
+    """Write one page and its text version that set two or more runs side by side; raises as `render` does."""
+    with _named_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    compared = runs.compare(compared_runs)
+    context = {"compared": compared, "ids": {}, **_interactive(compared.merged, {})}
+    environment = _environment()
+    names = {"index.html": "runs.html", "report.md": "runs.md"}
+    made = [_write(out / name, environment.get_template(template).render(context).encode()) for name, template in names.items()]
+    return RenderedRuns(tuple(remark.text for remark in compared.remarks), tuple(made))
+
+
+def _interactive(given: ReportInput, ids: Mapping[str, str]) -> dict[str, Any]:
+    """What every page needs: its style, its scripts and what they draw. ids: variant -> the id of its section"""
+    seen = explorer.explorer(given)
+    return {
+        "given": given,
         "explorer": seen,
         "scripts": scripts(),
         "data": json_element({"explorer": None if seen is None else explorer.data(given, seen, ids)}),
-        "given": given,
+        "css": importlib.resources.files("fercompress_templates").joinpath("page.css").read_text(encoding="utf-8"),
+    }
+
+
+def texts(given: ReportInput, stories: Sequence[Story], pictures: Mapping[str, Sequence[Picture]]) -> dict[str, str]:
+    """index.html and report.md. stories: one per target; pictures: by target"""
+    ids = variants.anchors(list(given.recipes))
+    context = {
+        **_interactive(given, ids),
         "ids": ids,
+        "beside": beside.targets(given),
         "variants": variants.pages(given, ids),
         "stories": stories,
         "pictures": pictures,
         "rule": story.RULE,
-        "css": importlib.resources.files("fercompress_templates").joinpath("page.css").read_text(encoding="utf-8"),
         "main": {
             target: _marked(given, target, tables.variants(given, target, tables.MAIN, "main", "All variants at a glance"))
             for target in given.targets

@@ -21,7 +21,7 @@ TAIL = 0.025
 
 
 def tied_in_accuracy(scores: Sequence[Floats], clusters: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0) -> Ties:
-    """Pairs whose `change_interval` holds 0, or that have no seed and clip in common. The persons are drawn once for all pairs.
+    """Pairs whose `change_interval` holds 0; not those without a seed and clip in common. The persons are drawn once for all pairs.
 
     scores: V of float (S seeds, N clips), 1 right, 0 wrong, NaN unseen; clusters: N names
     """
@@ -30,7 +30,7 @@ def tied_in_accuracy(scores: Sequence[Floats], clusters: Sequence[str], *, resam
     def alike(one: int, other: int) -> bool:
         unseen = np.isnan(scores[one]) | np.isnan(scores[other])
         if unseen.all():
-            return True
+            return False
         if means is None or (np.isnan(scores[one]) != np.isnan(scores[other])).any():
             rows = ~unseen.all(axis=1)
             pair = [np.where(unseen, np.nan, scores[which])[rows] for which in (one, other)]
@@ -71,7 +71,7 @@ def _change(one: Floats, other: Floats, draws: Floats, clusters: int) -> Resampl
 
 
 def tied_in_rounds(logs: Floats) -> Ties:
-    """Pairs whose signed-rank interval over the rounds that both have holds "no change", or that share too few rounds to say.
+    """Pairs whose signed-rank interval over the rounds that both have holds "no change", or that share too few rounds to say; not those without any.
 
     logs: float (V, rounds), a round's log of a variant's time, NaN where it has none
     """
@@ -79,7 +79,9 @@ def tied_in_rounds(logs: Floats) -> Ties:
     def alike(one: int, other: int) -> bool:
         ratios = logs[one] - logs[other]
         ratios = ratios[np.isfinite(ratios)]
-        bounds = signed_rank_interval(ratios) if len(ratios) else None
+        if not len(ratios):
+            return False
+        bounds = signed_rank_interval(ratios)
         return bounds is None or bounds[0] <= 0 <= bounds[1]
 
     return _pairs(len(logs), alike)
