@@ -198,7 +198,9 @@ class Extraction:
         pixels = desk.teacher.preprocess(frames)
         stored = onnx_file.tidy(packing.packed(graph))  # what a bundle would hold
         features = static.outputs(stored, pixels.reshape(-1, *pixels.shape[2:])).reshape(*frames.shape[:2], -1)
-        return inference.accuracy(inference.logits_of(desk.teacher.network.predictor, features), desk.clips.labels[fold.validation], desk.clips.ids(fold.validation))
+        return inference.accuracy(
+            inference.logits_of(desk.teacher.network.predictor, features), desk.clips.labels[fold.validation], desk.clips.ids(fold.validation)
+        )
 
 
 def map_shape(extractor: nn.Module, channels: int, size: int) -> tuple[int, int, int]:

@@ -15,8 +15,7 @@ from fercompress.dataconfig import Data
 from fercompress.errors import ComparabilityError, DataError, InputError, ResultsError
 from fercompress.examination import Examination, Wanted, check_alike, check_fits, of_bundles
 from fercompress.export import bundle as bundles
-from fercompress.records import NOT_HERE, NOT_MADE, Bundle
-from fercompress.results.accuracy import LEAKY
+from fercompress.records import LEAKY, NOT_HERE, NOT_MADE, Bundle
 from fercompress.results.store import FILE, Store
 from fercompress.results.tables import Tables, read_tables
 from fercompress.studyfile import load_study
@@ -103,13 +102,14 @@ def one(text: str, option: str) -> Side:
 
 
 def check_protocols(candidate: Side, baseline: Side) -> None:
-    """raises: ComparabilityError where the one side's tested faces were trained on, and the other's were not: their accuracies mean different things"""
+    """raises: ComparabilityError where one side's tested faces were trained on, and the other's were not: their accuracies mean different things"""
     runs = [side.run for side in (candidate, baseline)]
     told = ["unknown" if run is None else run.protocol or "one way only" for run in runs]
     if None not in runs and told.count(LEAKY) == 1:
+        other = next(each for each in told if each != LEAKY)
         leaky, fair = (candidate, baseline) if told[0] == LEAKY else (baseline, candidate)
         raise ComparabilityError(
-            f"{leaky.name} was tested under {LEAKY} folds, on faces that it was trained on, {fair.name} was not ({next(t for t in told if t != LEAKY)}): "
+            f"{leaky.name} was tested under {LEAKY} folds, on faces that it was trained on, {fair.name} was not ({other}): "
             "their accuracies must not be compared; make both by one protocol, or compare other metrics alone with --metric"
         )
 
@@ -182,8 +182,8 @@ def _check_folds(runs: Mapping[Path, Run], found: Examination) -> None:
         for fold in clips.folds:
             if fold.name in tested and fold.index.tolist() != tested[fold.name]:
                 raise ComparabilityError(
-                    f"{' and '.join(map(str, runs))} cut the clips into other folds of one name ({fold.name}): a side would be asked about clips that it "
-                    "was trained on; make both by one protocol and one number of folds"
+                    f"{' and '.join(map(str, runs))} cut the clips into other folds of one name ({fold.name}): a side would be asked about clips "
+                    "that it was trained on; make both by one protocol and one number of folds"
                 )
 
 
