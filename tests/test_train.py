@@ -97,7 +97,10 @@ def test_each_option_of_training_changes_the_weights_and_still_learns(clips, tmp
     net, trained = fit(clips, tmp_path / "other", settings=base.model_copy(update=wished))
     assert not all(torch.equal(trained.last[name], plain.last[name]) for name in plain.last)
     nn.ModuleDict({"extractor": net.extractor, "predictor": net.predictor}).load_state_dict(trained.last)
-    assert inference.accuracy(inference.predict(net, clips.frames[FOLD.test], Preprocess(0.2, 0.2)), clips.labels[FOLD.test], clips.ids(FOLD.test)) == 1.0
+    assert (
+        inference.accuracy(inference.predict(net, clips.frames[FOLD.test], Preprocess(0.2, 0.2)), clips.labels[FOLD.test], clips.ids(FOLD.test))
+        == 1.0
+    )
 
 
 def test_an_average_changes_what_is_kept_but_not_the_steps(clips, tmp_path):
@@ -177,7 +180,10 @@ def test_the_best_state_is_that_of_the_best_epoch(clips, tmp_path):
     both = nn.ModuleDict({"extractor": net.extractor, "predictor": net.predictor})
     both.load_state_dict(trained.best)
     logits = inference.predict(net, clips.frames[FOLD.validation], Preprocess(0.2, 0.2))
-    assert inference.accuracy(logits, clips.labels[FOLD.validation], clips.ids(FOLD.validation)) == trained.history.validation_accuracy[trained.history.best_epoch]
+    assert (
+        inference.accuracy(logits, clips.labels[FOLD.validation], clips.ids(FOLD.validation))
+        == trained.history.validation_accuracy[trained.history.best_epoch]
+    )
 
 
 def test_training_stops_when_patience_runs_out(clips, tmp_path):
