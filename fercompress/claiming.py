@@ -1,12 +1,17 @@
 """What a study can claim within so much of a target's time: a study and minutes in, per target its rounds, percentiles and smallest effects out.
 
-Nothing is measured or written. Noise comes from the target's calibration, where there is one; without one no effect is promised.
+Nothing is measured or written. Noise comes from the target's calibration, where there is one; without one no effect is promised. How long a block
+takes is known of an earlier run's blocks, else estimated from the study's settings.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fercompress import calibrating, config, stats
 from fercompress.gate.calibration import Calibration
@@ -14,6 +19,9 @@ from fercompress.gate.metrics import METRICS
 from fercompress.measure import board
 from fercompress.measure.board import Board
 from fercompress.measuring import TIMED, settled
+from fercompress.pace import Pace, paces
+from fercompress.results.store import FILE, Store
+from fercompress.results.tables import read_tables
 from fercompress.tier import BLOCKS_PER_ROUND, LOOKS
 
 BLOCK_START_S = 0.6  # about, per block: a fresh process imports the runtime and loads the bundle
@@ -42,7 +50,7 @@ class Promise:
     """Of one target.
 
     wanted: rounds that the study asks for, with a tier the most that it may need; fitting: rounds of all variants that the minutes hold; rounds: the
-    fewer of both; block_s: about, a block from start to end; timed_clips: of a variant at the least
+    fewer of both; block_s: about, a block from start to end, the variants' mean; paced_by: what tells that; timed_clips: of a variant at the least
     percentiles: "p50" -> whether so many timed clips support it; powers: timed metric -> what its rounds can tell, None where the noise is not known;
     note: what a reader must know of that
     """
@@ -54,6 +62,7 @@ class Promise:
     fitting: int
     rounds: int
     block_s: float
+    paced_by: str
     about_minutes: float
     timed_clips: int
     percentiles: dict[str, bool]
@@ -67,15 +76,32 @@ class Promise:
         return asdict(self)
 
 
-def claims(study: config.Study, minutes: float) -> list[Promise]:
-    """minutes: of latency blocks, on each target. raises: StudyError, InputError for targets that are not known; ResultsError"""
+def claims(study: config.Study, minutes: float, run: Path | None = None) -> list[Promise]:
+    """minutes: of latency blocks, on each target; run: a run's folder, whose blocks tell how long one takes where they were measured on that target
+
+    raises: StudyError, InputError for targets that are not known; ResultsError
+    """
     asked = settled(study)
-    return [_promise(asked, target, minutes) for target in board.load_boards(study.targets)]
+    tables = None
+    if run is not None:
+        with Store.open(run / FILE, writable=False) as store:
+            tables = read_tables(store)
+    return [_promise(asked, target, minutes, {} if tables is None else paces(tables, target.name)) for target in board.load_boards(study.targets)]
 
 
-def _promise(study: config.Study, target: Board, minutes: float) -> Promise:
+def _block_s(study: config.Study, measured: Mapping[str, Pace]) -> tuple[float, str]:
+    """Of the variants' mean block, and what tells it. A variant that was not measured is taken to be as the others are."""
+    known = {variant.name: measured[variant.name] for variant in study.variants if variant.name in measured}
+    if not known:
+        return study.measure.block_s * (1 + WARMUP_SHARE) + BLOCK_START_S, "estimated from the study's settings"
+    blocks, missing = sum(pace.blocks for pace in known.values()), len(study.variants) - len(known)
+    beside = f"; {missing} of {len(study.variants)} variants were not measured there" if missing else ""
+    return float(np.mean([pace.block_s(study.measure) for pace in known.values()])), f"{blocks} blocks of an earlier run{beside}"
+
+
+def _promise(study: config.Study, target: Board, minutes: float, measured: Mapping[str, Pace]) -> Promise:
     measure, variants = study.measure, len(study.variants)
-    block_s = measure.block_s * (1 + WARMUP_SHARE) + BLOCK_START_S
+    block_s, paced_by = _block_s(study, measured)
     fitting = stats.rounds_within(60 * minutes, variants, block_s)
     wanted = LOOKS[-1] if measure.tier else measure.rounds
     rounds = min(fitting, wanted)
@@ -92,7 +118,7 @@ def _promise(study: config.Study, target: Board, minutes: float) -> Promise:
     if not intervals:
         sentence += f"; no interval and no verdict: that takes {stats.FEWEST_ROUNDS} rounds"
     return Promise(
-        target.name, minutes, variants, wanted, fitting, rounds, round(block_s, 3),
+        target.name, minutes, variants, wanted, fitting, rounds, round(block_s, 3), paced_by,
         round(rounds * BLOCKS_PER_ROUND * variants * block_s / 60, 2), clips, percentiles, intervals, powers,
         told[0] if told else f"noise of its calibration of {calibrated.created if calibrated else ''}", sentence,
     )  # fmt: skip

@@ -232,6 +232,7 @@ def _conditions(tables: Tables, stored: Any, facts: Mapping[str, Any]) -> dict[s
         "temperature_mc": {zone: value for zone, value in warm.items() if isinstance(value, int)},
         "clips": tables.clips.fingerprint if tables.clips is not None else None,
         "preprocess": stored.manifest.get("preprocess"),
+        "protocol": tables.protocol,
         "settings": {name: measure.get(name) for name in ("block_clips", "block_s", "warmup_clips", "threads")},
     }  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fercompress.records import Doubt
+from fercompress.records import LEAKY, Doubt
 from fercompress.report import paper
 
 
@@ -12,7 +12,7 @@ def caption(summary: dict[str, Any]) -> str:
     """What stands below the table."""
     data = summary["data"] or {"name": "", "protocol": None}
     lines = ["n/a: the reason stands in the report; [low, high] are 95 % intervals"]
-    if data["protocol"] == "leaky-image":
+    if data["protocol"] == LEAKY:
         lines.append("leaky-image: folds cut without regard to people; tested faces are trained on too")
     if published := paper.sentence(data["name"], data["protocol"]):
         lines.append(published)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fercompress import options, terminal
+from fercompress.errors import ResultsError
 
 
 @click.command()
@@ -17,17 +19,27 @@ from fercompress import options, terminal
 @click.option("--tier", type=options.TIERS, help="Plan with this tier instead of what the study says.")
 @click.option("--only", multiple=True, metavar="VARIANT", help="Only this variant beside the baseline; may be repeated.")
 @click.option("--target", multiple=True, metavar="NAME", help="Plan for these instead of the study's targets; may be repeated.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="A run's folder, whose blocks tell how long one takes.  [default: reports/<study>, where it is there]",
+)
 @options.as_json
-def plan(name: str, minutes: float, tier: str | None, only: tuple[str, ...], target: tuple[str, ...], as_json: bool) -> None:
+def plan(name: str, minutes: float, tier: str | None, only: tuple[str, ...], target: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Say what STUDY can claim within so many minutes of its targets' time: rounds, percentiles, and the smallest changes that would be found.
 
-    Nothing is measured. How small a change can be told is known of calibrated targets alone (fercompress calibrate); how long a block takes is
-    estimated from its settings: a model whose clips take longer than these needs more time.
+    Nothing is measured. How small a change can be told is known of calibrated targets alone (fercompress calibrate). How long a block takes is told
+    by an earlier run of the study; where there is none it is estimated from the settings: a model whose clips take longer than these needs more time.
     """
     from fercompress import claiming, studyfile
+    from fercompress.results.store import FILE
 
     wishes = (f"measure.tier={tier}",) if tier else ()
-    made = claiming.claims(studyfile.restricted(studyfile.load_study(name, wishes), only, target, None), minutes)
+    loaded = studyfile.load_study(name, wishes)
+    run = out or Path("reports") / loaded.name
+    if out is not None and not (out / FILE).is_file():
+        raise ResultsError(f"--out {out}: no {FILE} there; give the output folder of `fercompress run`, or leave --out away")
+    made = claiming.claims(studyfile.restricted(loaded, only, target, None), minutes, run if (run / FILE).is_file() else None)
     if as_json:
         terminal.show_json([each.table for each in made])
         return
@@ -41,6 +53,7 @@ def plan(name: str, minutes: float, tier: str | None, only: tuple[str, ...], tar
             table.add_row(metric, *(_cells(power) if power else ["n/a"] * 5))
         terminal.show(table)
         click.echo(_rest(each))
+        click.echo(f"a block takes about {each.block_s:.2f} s: {each.paced_by}")
 
 
 def _cells(power: Any) -> list[str]:

@@ -199,6 +199,7 @@ class Status(enum.StrEnum):
 QUARANTINED = "quarantined"  # how the reason of a block begins that was left out since its variant broke too often
 NOT_MADE = "not made: "  # how the reason of a block begins whose variant has no bundle
 NOT_HERE = "not run here: "  # and that of one whose engine its target has not
+LEAKY = "leaky-image"  # the protocol that cuts clips into folds without regard to people
 REBOOTED = "the target rebooted while it ran"  # the reason of a block that is marked so, and redone
 
 

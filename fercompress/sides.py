@@ -15,8 +15,7 @@ from fercompress.dataconfig import Data
 from fercompress.errors import ComparabilityError, DataError, InputError, ResultsError
 from fercompress.examination import Examination, Wanted, check_alike, check_fits, of_bundles
 from fercompress.export import bundle as bundles
-from fercompress.records import NOT_HERE, NOT_MADE, Bundle
-from fercompress.results.accuracy import LEAKY
+from fercompress.records import LEAKY, NOT_HERE, NOT_MADE, Bundle
 from fercompress.results.store import FILE, Store
 from fercompress.results.tables import Tables, read_tables
 from fercompress.studyfile import load_study
@@ -107,11 +106,11 @@ def check_protocols(candidate: Side, baseline: Side) -> None:
     runs = [side.run for side in (candidate, baseline)]
     told = ["unknown" if run is None else run.protocol or "one way only" for run in runs]
     if None not in runs and told.count(LEAKY) == 1:
+        other = next(each for each in told if each != LEAKY)
         leaky, fair = (candidate, baseline) if told[0] == LEAKY else (baseline, candidate)
         raise ComparabilityError(
-            f"{leaky.name} was tested under {LEAKY} folds, on faces that it was trained on, {fair.name} was not "
-            f"({next(t for t in told if t != LEAKY)}): their accuracies must not be compared; make both by one protocol, or compare other metrics "
-            "alone with --metric"
+            f"{leaky.name} was tested under {LEAKY} folds, on faces that it was trained on, {fair.name} was not ({other}): "
+            "their accuracies must not be compared; make both by one protocol, or compare other metrics alone with --metric"
         )
 
 

@@ -67,7 +67,8 @@ class Workbench:
             variant.model_dump(),
             desk.study.fine_tune.model_dump(),
             quantize.this_cpu_bits(),
-            toolkit,
+            # An earlier manifest named the opset that nothing was converted from.
+            toolkit and (toolkit, "opset of the conversion"),
         )
         index = desk.workspace.work("bundle", bundle_key).with_suffix(".json")
         found = desk.workspace.load_json(index)

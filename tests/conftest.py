@@ -35,3 +35,12 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
         sshd.start()
         yield sshd
         sshd.stop()
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process plays a board that has the NPU's software, a stand-in for it."""
+    import stand_in
+
+    with stand_in.board(monkeypatch, tmp_path):
+        yield

@@ -9,9 +9,9 @@ from typing import Any
 
 import facetrees
 import pytest
+from listings import assert_left_out, found
 
 from fercompress.data import afew, afewxml
-from fercompress.data.listing import Listing
 from fercompress.dataconfig import AfewData
 from fercompress.errors import DataError
 
@@ -20,10 +20,6 @@ IDS = {"000543854", "012705800", "010255520"}
 
 def data(**others: Any) -> AfewData:
     return AfewData(name="afew", **others)
-
-
-def found(listing: Listing) -> dict[str, tuple[str, str]]:
-    return {clip.clip_id: (clip.label, clip.subject) for clip in listing.clips}
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "doubled"])
@@ -40,10 +36,7 @@ def own(tmp_path: Path) -> facetrees.Tree:
 def test_parts_labels_actors_and_all_that_is_left_out_are_exact(tree: facetrees.Tree):
     listing = afew.find(data(), tree.root)
     assert found(listing) == tree.clips
-    reasons = {row.clip: row.reason for row in listing.left_out}
-    assert reasons.keys() == tree.left_out.keys()
-    for clip, part in tree.left_out.items():
-        assert part in reasons[clip]
+    assert_left_out(listing, tree.left_out)
     assert all(clip.part == clip.clip_id.split("/")[0] for clip in listing.clips)
 
 

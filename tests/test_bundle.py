@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -175,7 +176,7 @@ def test_the_same_weights_give_the_same_folder_wherever_it_lies(tmp_path: Path) 
 def test_a_bundle_for_the_npu_holds_the_converted_file_and_says_how_its_frames_lie(tmp_path: Path) -> None:
     file = tmp_path / "made.rknn"
     file.write_bytes(b"as converted")
-    npu = Converted(file, "float32", "rknn-toolkit 1.7.5", tmp_path / "log")
+    npu = Converted(file, "float32", "rknn-toolkit 1.7.5", tmp_path / "log", 11)
     made = _write(tmp_path, engine="rknnlite+onnxruntime", npu=npu)
     assert bundle.load(made.folder) == made
     assert sorted(path.name for path in made.folder.iterdir()) == ["extractor.rknn", "manifest.json", "predictor.onnx"]
@@ -186,6 +187,9 @@ def test_a_bundle_for_the_npu_holds_the_converted_file_and_says_how_its_frames_l
     assert (extractor["engine"], extractor["file"]) == ("rknnlite", "extractor.rknn")
     assert extractor["input"] == {"name": "frame", "shape": [1, 2, 16, 16], "dtype": "float32", "layout": "nhwc"}
     assert made.manifest["made_with"]["converter"] == "rknn-toolkit 1.7.5"
+    assert (extractor["opset"], made.manifest["opset"]) == (11, onnx.load(made.folder / "predictor.onnx").opset_import[0].version)
+    without_graph = _write(tmp_path, engine="rknnlite+numpy", npu=npu).manifest
+    assert (without_graph["extractor"]["opset"], without_graph["opset"]) == (11, 11), "no file there is of another"
     for engine, given, words in (("onnxruntime", npu, "cannot run"), ("rknn+numpy", None, "needs")):
         with pytest.raises(InputError, match=words):
             _write(tmp_path, engine=engine, npu=given)

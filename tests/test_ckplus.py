@@ -11,26 +11,15 @@ import facetrees
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from listings import assert_left_out, found
 
 from fercompress.data import ckplus
-from fercompress.data.listing import Listing
 from fercompress.dataconfig import CkPlusData
 from fercompress.errors import DataError
 
 
 def data(**others: Any) -> CkPlusData:
     return CkPlusData(name="ckplus", **others)
-
-
-def found(listing: Listing) -> dict[str, tuple[str, str]]:
-    return {clip.clip_id: (clip.label, clip.subject) for clip in listing.clips}
-
-
-def assert_left_out(listing: Listing, expected: dict[str, str]) -> None:
-    reasons = {row.clip: row.reason for row in listing.left_out}
-    assert reasons.keys() == expected.keys()
-    for clip, part in expected.items():
-        assert part in reasons[clip]
 
 
 @pytest.fixture(scope="module")

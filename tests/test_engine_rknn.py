@@ -14,6 +14,7 @@ from fercompress_agent import Problem
 from fercompress_agent.engine_rknn import RknnLite, parsed
 from fercompress_agent.engines import make
 from onnx import TensorProto, helper, numpy_helper
+from stand_in import FAKE
 from torch import nn
 
 from fercompress.export import onnx_file, rknn_file
@@ -21,7 +22,6 @@ from fercompress.export.rknn_file import Converted, Converter, Rounding, convert
 from fercompress.records import Preprocess
 
 ROOT = Path(__file__).parents[1]
-FAKE = ROOT / "tests" / "fake_rknn"
 FRAMES, SIDE, CLASSES = 3, 8, ("calm", "glad", "sad")
 
 
@@ -81,17 +81,6 @@ def predictor(weight, features):
     target = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, len(CLASSES)])
     graph = helper.make_graph(nodes, "p", [source], [target], [numpy_helper.from_array(weight, "w")])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
-
-
-@pytest.fixture
-def board(monkeypatch, tmp_path):
-    """This process plays the board: the stand-ins can be imported."""
-    monkeypatch.syspath_prepend(str(FAKE))
-    monkeypatch.setenv("FAKE_RKNN_BOARD", "1")
-    monkeypatch.chdir(tmp_path)
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] in ("rknn", "rknnlite", "fake_npu")]:
-        del sys.modules[name]  # other tests run where there is none
 
 
 def started(name, bundle, for_memory=False):

@@ -10,19 +10,15 @@ import facetrees
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from listings import assert_left_out, found
 
 from fercompress.data import folder
-from fercompress.data.listing import Listing
 from fercompress.dataconfig import FolderData
 from fercompress.errors import DataError
 
 
 def data(**others: Any) -> FolderData:
     return FolderData(name="folder", **others)
-
-
-def found(listing: Listing) -> dict[str, tuple[str, str]]:
-    return {clip.clip_id: (clip.label, clip.subject) for clip in listing.clips}
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +30,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> facetrees.Tree:
 def own(tmp_path: Path) -> facetrees.Tree:
     """One that a test may change."""
     return facetrees.folder(tmp_path, subjects=2, clips=1, frames=3, traps=False)
-
-
-def assert_left_out(listing: Listing, expected: dict[str, str]) -> None:
-    reasons = {row.clip: row.reason for row in listing.left_out}
-    assert reasons.keys() == expected.keys()
-    for clip, part in expected.items():
-        assert part in reasons[clip]
 
 
 def test_labels_subjects_and_all_that_is_left_out_are_exact(tree: facetrees.Tree):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
 from pathlib import Path
 
 import foreign_models as models
@@ -21,19 +20,7 @@ from fercompress.export import foreign_npu
 from fercompress.export.foreign_axes import Wishes
 from fercompress.export.foreign_npu import Npu
 
-FAKE = Path(__file__).parent / "fake_rknn"
 CLIPS = np.random.default_rng(3).integers(0, 256, (2, T, SIDE, SIDE), dtype=np.uint8)
-
-
-@pytest.fixture
-def board(monkeypatch, tmp_path):
-    """This process plays the board: the stand-ins can be imported."""
-    monkeypatch.syspath_prepend(str(FAKE))
-    monkeypatch.setenv("FAKE_RKNN_BOARD", "1")
-    monkeypatch.chdir(tmp_path)
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] in ("rknn", "rknnlite", "fake_npu")]:
-        del sys.modules[name]  # other tests run where there is none
 
 
 def converted(path: Path, channels: int, *, normalises: bool) -> Path:

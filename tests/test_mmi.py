@@ -12,19 +12,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from listings import assert_left_out, found
 
 from fercompress.data import media, mmi, oao
-from fercompress.data.listing import Listing, Moments
+from fercompress.data.listing import Moments
 from fercompress.dataconfig import Faces, MmiData
 from fercompress.errors import DataError
 
 
 def data(**others: Any) -> MmiData:
     return MmiData(name="mmi", **others)
-
-
-def found(listing: Listing) -> dict[str, tuple[str, str]]:
-    return {clip.clip_id: (clip.label, clip.subject) for clip in listing.clips}
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +43,7 @@ def session(tree: facetrees.Tree, number: int) -> Path:
 def test_labels_subjects_and_all_that_is_left_out_are_exact(tree: facetrees.Tree):
     listing = mmi.find(data(), tree.root)
     assert found(listing) == tree.clips
-    reasons = {row.clip: row.reason for row in listing.left_out}
-    assert reasons.keys() == tree.left_out.keys()
-    for clip, part in tree.left_out.items():
-        assert part in reasons[clip]
-        assert "\n" not in reasons[clip]
+    assert_left_out(listing, tree.left_out)
     assert listing.remarks == ()
 
 

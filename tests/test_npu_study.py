@@ -1,14 +1,16 @@
 """Studies that use the NPU, whole, by the command line: a strict stand-in plays rknn-toolkit and the NPU's runtime; no board is in it."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import jsonschema
 import numpy as np
+import onnx
 import pytest
+import small_study
+from small_study import run
+from stand_in import FAKE
 
 import fercompress
 from fercompress import sides
@@ -16,59 +18,23 @@ from fercompress.errors import ResultsError
 from fercompress.results.summary import json_schema
 
 HERE = Path(__file__).parent
-FAKE = HERE / "fake_rknn"
-STUDY = """
-[study]
-name = "npu"
-baseline = "dense-fp32"
-targets = ["npu.toml", "plain.toml"]
-
-[data]
-name = "synthetic"
-train_clips = 42
-validation_clips = 14
-test_clips = 28
-frames = 4
-size = 32
-difference = {difference}
-
-[model]
-{model}
-hidden = 16
-
-[train]
-epochs = 2
-
-[fine_tune]
-epochs = 2
-extractor_epochs = 1
-
-[measure]
-rounds = 2
-block_clips = 2
-block_s = 0.01
-warmup_clips = 1
-passes = ["accuracy", "latency", "memory"]
-
-[[variant]]
-name = "dense-fp32"
-
+VARIANTS = """
 [[variant]]
 name = "dense-int8"
-recipe = [{{ step = "quantize", part = "extractor", calibration_clips = 4 }}, {{ step = "quantize", part = "predictor" }}]
+recipe = [{ step = "quantize", part = "extractor", calibration_clips = 4 }, { step = "quantize", part = "predictor" }]
 
 [[variant]]
 name = "dense-npu-fp16"
-recipe = [{{ step = "quantize", part = "extractor", npu = "fp16" }}]
+recipe = [{ step = "quantize", part = "extractor", npu = "fp16" }]
 
 [[variant]]
 name = "tt-npu-u8"
 engine = "rknn+numpy"
-recipe = [{{ step = "tensor-train", rank = 2 }}, {{ step = "quantize", part = "extractor", npu = "u8", calibration_clips = 4 }}]
+recipe = [{ step = "tensor-train", rank = 2 }, { step = "quantize", part = "extractor", npu = "u8", calibration_clips = 4 }]
 
 [[variant]]
 name = "small-dense"
-recipe = [{{ step = "small-dense", bytes_of = "tt-npu-u8" }}, {{ step = "quantize", part = "extractor", calibration_clips = 4 }}]
+recipe = [{ step = "small-dense", bytes_of = "tt-npu-u8" }, { step = "quantize", part = "extractor", calibration_clips = 4 }]
 """
 ON_NPU = ("dense-npu-fp16", "tt-npu-u8")
 
@@ -84,16 +50,9 @@ def lab(folder: Path, model: str = 'zoo = "small"', difference: bool = True) -> 
     board = f'python = "{folder / "board-python"}"\nengines = ["rknnlite", "rknn", "onnxruntime", "numpy"]\n'
     (folder / "npu.toml").write_text(f'kind = "local"\ncool_down_s = 0\n{board}')
     (folder / "plain.toml").write_text('kind = "local"\ncool_down_s = 0\nengines = ["onnxruntime"]\n')
-    (folder / "npu-study.toml").write_text(STUDY.format(model=model, difference=str(difference).lower()))
+    where, frames = 'targets = ["npu.toml", "plain.toml"]', f"difference = {str(difference).lower()}"
+    (folder / "npu-study.toml").write_text(small_study.text("npu", VARIANTS, model=model, study=where, data=frames))
     return folder
-
-
-def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("FAKE_RKNN", "FERCOMPRESS_RKNN"))}
-    return subprocess.run(
-        [sys.executable, "-m", "fercompress", *arguments], cwd=folder, env={**clean, "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True, text=True, timeout=280, check=False,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +67,19 @@ def rows_of(folder: Path) -> dict[tuple[str, str], dict]:
     summary = json.loads((folder / "out/summary.json").read_text())
     jsonschema.validate(summary, json_schema())
     return {(row["variant"], row["target"]): row for row in summary["rows"]}
+
+
+def test_manifests_name_the_opset_that_each_file_was_made_from(finished):
+    out = finished[0] / "out"
+    converted = {onnx.load(path).opset_import[0].version for path in out.glob("work/rknn-*/extractor.onnx")}
+    told = [json.loads(path.read_text()) for path in out.glob("bundles/*/manifest.json")]
+    on_npu = [manifest for manifest in told if manifest["extractor"]["file"].endswith(".rknn")]
+    assert on_npu
+    assert {manifest["extractor"]["opset"] for manifest in on_npu} == converted
+    for manifest in on_npu:
+        graphs = [onnx.load(path).opset_import[0].version for path in out.glob(f"bundles/{manifest['variant']}-*/*.onnx")]
+        assert manifest["opset"] == (graphs[0] if graphs else 11), "numpy's predictor is no graph"
+    assert "extractor converted from opset 11" in (out / "report.md").read_text()
 
 
 def test_every_variant_is_measured_by_its_own_engine_where_the_target_runs_it(finished):

@@ -2,17 +2,16 @@
 
 import functools
 import json
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
+import small_study
 
 import fercompress
 from fercompress.data import source
@@ -21,40 +20,8 @@ from fercompress.results.summary import json_schema
 from fercompress.studyfile import load_study
 
 HERE = Path(__file__).parent
-STUDY = """
-[study]
-name = "small"
-baseline = "dense-fp32"
-
-[data]
-name = "synthetic"
-train_clips = 42
-validation_clips = 14
-test_clips = 28
-frames = 4
-size = 32
-
-[model]
-{model}
-hidden = 16
-
-[train]
-epochs = 2
-
-[fine_tune]
-epochs = 2
-extractor_epochs = 1
-
-[measure]
-rounds = 2
-block_clips = 2
-block_s = 0.01
-warmup_clips = 1
-passes = ["accuracy", "latency", "memory", "power"]
-
-[[variant]]
-name = "dense-fp32"
-
+INT8 = '{ step = "quantize", part = "extractor", calibration_clips = 4 }, { step = "quantize", part = "predictor" }'
+VARIANTS_TEXT = f"""
 [[variant]]
 name = "tt-r{{rank}}"
 matrix = {{ rank = [1, 2] }}
@@ -62,11 +29,11 @@ recipe = [{{ step = "tensor-train", rank = "{{rank}}" }}]
 
 [[variant]]
 name = "tt-r2-int8"
-recipe = [{{ step = "tensor-train", rank = 2 }}, {int8}]
+recipe = [{{ step = "tensor-train", rank = 2 }}, {INT8}]
 
 [[variant]]
 name = "dense-int8"
-recipe = [{int8}]
+recipe = [{INT8}]
 
 [[variant]]
 name = "bottleneck-r2"
@@ -74,7 +41,7 @@ recipe = [{{ step = "bottleneck", rank = 2 }}]
 
 [[variant]]
 name = "small-dense-int8"
-recipe = [{{ step = "small-dense", bytes_of = "tt-r2-int8" }}, {int8}]
+recipe = [{{ step = "small-dense", bytes_of = "tt-r2-int8" }}, {INT8}]
 
 [[variant]]
 name = "lowrank-tt-r2-int4"
@@ -85,21 +52,15 @@ recipe = [
     {{ step = "quantize", part = "predictor", bits = 4 }},
 ]
 """
-INT8 = '{ step = "quantize", part = "extractor", calibration_clips = 4 }, { step = "quantize", part = "predictor" }'
 VARIANTS = ["dense-fp32", "tt-r1", "tt-r2", "tt-r2-int8", "dense-int8", "bottleneck-r2", "small-dense-int8", "lowrank-tt-r2-int4"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 # What a clock, or the host's load, decides; everything else must be the same however often a run was stopped.
 TIMED = (
     "timed_clips", "latency_", "speedup_", "memory_", "power_", "energy_", "train_epoch_s", "train_total_s", "time_to_dense_s", "doubts", "reasons",
 )  # fmt: skip
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "fercompress", *arguments]
-
-
-def fercompress_run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=280, check=False)
+def study(model: str = 'zoo = "small"', name: str = "small") -> str:
+    return small_study.text(name, VARIANTS_TEXT, ("accuracy", "latency", "memory", "power"), model=model)
 
 
 def untimed(rows: list[dict]) -> list[dict]:
@@ -110,8 +71,8 @@ def untimed(rows: list[dict]) -> list[dict]:
 def finished(tmp_path_factory):
     """The folder in which the small study ran once, uninterrupted, with the model that ships."""
     folder = tmp_path_factory.mktemp("finished")
-    (folder / "small.toml").write_text(STUDY.format(model='zoo = "small"', int8=INT8))
-    done = fercompress_run(folder, "run", "small.toml", "--out", "out")
+    (folder / "small.toml").write_text(study())
+    done = small_study.run(folder, "run", "small.toml", "--out", "out")
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -173,7 +134,7 @@ def test_the_page_is_one_file_that_loads_nothing(finished):
 
 def test_a_finished_run_is_not_run_again(finished):
     before = (finished / "out/results.sqlite").read_bytes()
-    again = fercompress_run(finished, "run", "small.toml", "--out", "out", "--json")
+    again = small_study.run(finished, "run", "small.toml", "--out", "out", "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout) == json.loads((finished / "out/summary.json").read_text())
     assert (finished / "out/results.sqlite").read_bytes() == before
@@ -201,19 +162,23 @@ def test_a_loaded_bundle_gives_the_measured_predictions(finished):
 def test_the_report_renders_again_from_the_results_alone(finished):
     before = (finished / "out/index.html").read_bytes()
     (finished / "out/index.html").unlink()
-    done = fercompress_run(finished, "report", "out")
+    done = small_study.run(finished, "report", "out")
     assert done.returncode == 0, done.stderr
     assert (finished / "out/index.html").read_bytes() == before
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_rows(finished, tmp_path):
-    (tmp_path / "small.toml").write_text(STUDY.format(model='zoo = "small"', int8=INT8))
+    (tmp_path / "small.toml").write_text(study())
     whole = json.loads((finished / "out/summary.json").read_text())["rows"]
     chance = random.Random(5)
     blocks = 0
     for _ in range(4):
         process = subprocess.Popen(
-            command("run", "small.toml", "--out", "out"), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            small_study.command("run", "small.toml", "--out", "out"),
+            cwd=tmp_path,
+            env=small_study.environment(),
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )
         time.sleep(chance.uniform(3, 15))
         process.send_signal(signal.SIGKILL)
@@ -222,7 +187,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_rows(finished, tmp_path)
             found = finished_blocks(tmp_path / "out")
             assert found >= blocks, "a finished block was lost"
             blocks = found
-    done = fercompress_run(tmp_path, "run", "small.toml", "--out", "out")
+    done = small_study.run(tmp_path, "run", "small.toml", "--out", "out")
     assert done.returncode == 0, done.stderr
     assert untimed(json.loads((tmp_path / "out/summary.json").read_text())["rows"]) == untimed(whole)
 
@@ -233,10 +198,15 @@ def finished_blocks(out: Path) -> int:
 
 
 def test_ctrl_c_says_that_it_can_go_on(tmp_path):
-    (tmp_path / "small.toml").write_text(STUDY.format(model='zoo = "small"', int8=INT8))
+    (tmp_path / "small.toml").write_text(study())
     heed = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a test in a shell's background ignores Ctrl-C
     process = subprocess.Popen(
-        command("run", "small.toml", "--out", "out"), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, preexec_fn=heed
+        small_study.command("run", "small.toml", "--out", "out"),
+        cwd=tmp_path,
+        env=small_study.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed,
     )
     while not (tmp_path / "out/results.sqlite").exists() and process.poll() is None:  # from here on there is something to go on with
         time.sleep(0.05)
@@ -249,8 +219,8 @@ def test_ctrl_c_says_that_it_can_go_on(tmp_path):
 
 def test_a_model_of_ones_own_goes_through_the_whole_study(tmp_path):
     (tmp_path / "own_model.py").write_text((HERE / "own_model.py").read_text())
-    (tmp_path / "own.toml").write_text(STUDY.format(model='factory = "own_model:make"', int8=INT8).replace('"small"', '"own"'))
-    done = fercompress_run(tmp_path, "run", "own.toml", "--out", "out", "--json")
+    (tmp_path / "own.toml").write_text(study('factory = "own_model:make"', "own"))
+    done = small_study.run(tmp_path, "run", "own.toml", "--out", "out", "--json")
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["rows"]
     assert [row["variant"] for row in rows] == VARIANTS

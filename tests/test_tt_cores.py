@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorly.tt_matrix import tt_matrix_to_matrix
 
+from fercompress import tt
 from fercompress.errors import ShapeError
 from fercompress.tt import cores as train
 from fercompress.tt.decompose import tt_svd
@@ -71,7 +72,7 @@ def test_the_norm_needs_no_dense_matrix(shape: TTShape) -> None:
 
 def test_a_trip_through_tensorly_changes_nothing() -> None:
     cores = _random(asymmetric(16, 12, 2))
-    back = train.from_tensorly(train.to_tensorly(cores))
+    back = tt.from_tensorly(tt.to_tensorly(cores))
     assert all(torch.equal(a, b) for a, b in zip(cores, back, strict=True))
     assert tensorly.get_backend() == "numpy"
 
@@ -92,12 +93,9 @@ def test_random_cores_make_a_matrix_of_the_wanted_variance() -> None:
 @given(tt_shapes())
 def test_orthogonalising_changes_no_entry_and_makes_every_core_but_one_orthonormal(shape: TTShape) -> None:
     cores = _random(shape)
-    left, right = train.left_orthogonal(cores), train.right_orthogonal(cores)
-    for moved in (left, right):
-        torch.testing.assert_close(train.to_dense(moved), train.to_dense(cores), rtol=1e-8, atol=1e-8)
-    for core in left[:-1]:
-        torch.testing.assert_close(core.flatten(0, 2).T @ core.flatten(0, 2), torch.eye(core.shape[3], dtype=torch.float64))
-    for core in right[1:]:
+    moved = train.right_orthogonal(cores)
+    torch.testing.assert_close(train.to_dense(moved), train.to_dense(cores), rtol=1e-8, atol=1e-8)
+    for core in moved[1:]:
         torch.testing.assert_close(core.flatten(1) @ core.flatten(1).T, torch.eye(core.shape[0], dtype=torch.float64))
 
 

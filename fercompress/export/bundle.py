@@ -21,7 +21,6 @@ from torch import nn
 
 from fercompress.errors import BundleError, DiskFullError, InputError
 from fercompress.export import onnx_file
-from fercompress.export.onnx_build import OPSET
 from fercompress.export.onnx_lstm import plan_of
 from fercompress.export.part import SUFFIXES, Part, Rewrite, engines_of, features_of
 from fercompress.export.rknn_file import Converted
@@ -94,7 +93,7 @@ def write(
     extractor_model = onnx_file.extractor_model(extractor, inputs.preprocess.channels, inputs.size)
     if (SUFFIXES["extractor"][engines["extractor"]] == "rknn") != (npu is not None):
         raise InputError(f"engine {engine!r} {'needs' if npu is None else 'cannot run'} an extractor that was converted for the NPU")
-    first = Part.of(extractor_model, rewrites.get("extractor")) if npu is None else Part.npu(extractor_model, npu.path.read_bytes())
+    first = Part.of(extractor_model, rewrites.get("extractor")) if npu is None else Part.npu(extractor_model, npu.path.read_bytes(), npu.opset)
     features = features_of(extractor_model)
     second = Part.predictor(predictor, inputs.frames, features, rewrites.get("predictor"), engine, predictor_bits)
     parts = {"extractor": first, "predictor": second}
@@ -125,7 +124,7 @@ def write(
         ],
         "checks": dict(checks or {}),
         "agreement": _agreement(parts, extractor, predictor, inputs, clips),
-        "opset": OPSET,
+        "opset": second.opset or first.opset,  # of the .onnx files; what a converted extractor was made of stands with it
         "made_with": {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
     }
     if npu is not None:
@@ -140,6 +139,7 @@ def write(
     if npu is not None:
         # The shape is the graph's, as in every bundle; in the file's own call the channels come last.
         manifest["extractor"]["input"] |= {"dtype": npu.input_dtype, "layout": "nhwc"}
+        manifest["extractor"]["opset"] = npu.opset
     content = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
     sha256 = hashlib.sha256(content).hexdigest()
     folder = root / f"{variant}-{sha256[:12]}"

@@ -118,7 +118,7 @@ def _written(
         "preprocess": asdict(preprocess), "frames": places["T"], "calls": 1 if "T" in parts["extractor"]["input"]["layout"] else places["T"],
         "size_px": places["H"], "classes": list(labels),
         "size": asdict(_size(files, contents, one_file)), "layers": [], "checks": {},
-        "opset": max(entry.version for file in files.values() for entry in file.model.opset_import if entry.domain in ("", "ai.onnx")),
+        "opset": max(onnx_file.opset_of(file.model) for file in files.values()),
         "made_with": {"onnxruntime": onnxruntime.__version__, **{f"{name} by": file.model.producer_name or "?" for name, file in files.items()}},
         **parts,
     }  # fmt: skip

@@ -66,7 +66,7 @@ def imported(extractor: Path, predictor: Path, wishes: Wishes, npu: Npu, root: P
         "preprocess": asdict(Preprocess(wishes.mean, wishes.std, difference=npu.channels == 2)), "frames": frames, "calls": frames,
         "size_px": wishes.side, "classes": list(labels), "size": asdict(size), "layers": [],
         "checks": {"extractor": "stated, not run: an .rknn file runs on a board alone"},
-        "opset": max(entry.version for entry in second.model.opset_import if entry.domain in ("", "ai.onnx")),
+        "opset": onnx_file.opset_of(second.model),
         "made_with": {"onnxruntime": onnxruntime.__version__, "predictor.onnx by": second.model.producer_name or "?"},
         "extractor": {
             "file": "extractor.rknn", "engine": npu.engine,

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from fercompress.errors import ModelError
 from fercompress.export.onnx_build import OPSET, OPSETS
 from fercompress.export.onnx_lstm import lstm_nodes
-from fercompress.export.onnx_tidy import drop_unread, drop_zero_states, graph_sha256, last_states, lstm_numbers, stored_numbers, tidy
+from fercompress.export.onnx_tidy import drop_unread, drop_zero_states, graph_sha256, last_states, lstm_numbers, opset_of, stored_numbers, tidy
 from fercompress.tt.layers import TTLSTM
 from fercompress.tt.place import only_lstm, replaced
 
-__all__ = ["extractor_model", "graph_sha256", "lstm_numbers", "predictor_model", "stored_numbers", "tidy"]
+__all__ = ["extractor_model", "graph_sha256", "lstm_numbers", "opset_of", "predictor_model", "stored_numbers", "tidy"]
 
 
 def extractor_model(extractor: nn.Module, channels: int, size: int, *, opset: int = OPSET, batch: int = 1) -> onnx.ModelProto:

@@ -53,7 +53,8 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    return next(int(entry.version) for entry in model.opset_import if not entry.domain)
+    """Of ONNX's own operators."""
+    return max(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def _short(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:

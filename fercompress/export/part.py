@@ -34,6 +34,7 @@ class Part:
     """One file of a bundle, ready to be written.
 
     run: its input -> its output, by the engine that will run it; numbers, lstm_numbers: that it stores; graph_key: equal where the operators are
+    opset: of the ONNX graph that the file holds, or was converted from; None where there was none
     """
 
     suffix: str
@@ -42,6 +43,7 @@ class Part:
     lstm_numbers: int
     graph_key: str
     run: Callable[[Float32], Float32]
+    opset: int | None = None
 
     @classmethod
     def of(cls, model: onnx.ModelProto, rewrite: Rewrite | None) -> Part:
@@ -53,12 +55,15 @@ class Part:
             counted, stored = onnx_file.tidy(rounded), onnx_file.tidy(packing.packed(rounded))
         content = stored.SerializeToString(deterministic=True)
         numbers = onnx_file.stored_numbers(counted), onnx_file.lstm_numbers(counted)
-        return cls("onnx", content, *numbers, onnx_file.graph_sha256(counted), _onnx_run(content))
+        return cls("onnx", content, *numbers, onnx_file.graph_sha256(counted), _onnx_run(content), onnx_file.opset_of(stored))
 
     @classmethod
-    def npu(cls, model: onnx.ModelProto, content: bytes) -> Part:
-        """content: a .rknn file that was made of the model, which is what is counted and what `run` runs: nothing here runs the file."""
-        return replace(cls.of(model, None), suffix="rknn", content=content)
+    def npu(cls, model: onnx.ModelProto, content: bytes, opset: int) -> Part:
+        """content: a .rknn file of the model's network, exported with an opset that the converter reads
+
+        The model is what is counted and what `run` runs: nothing here runs the file.
+        """
+        return replace(cls.of(model, None), suffix="rknn", content=content, opset=opset)
 
     @classmethod
     def predictor(cls, predictor: nn.Module, frames: int, features: int, rewrite: Rewrite | None, engine: str, bits: int) -> Part:

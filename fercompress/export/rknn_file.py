@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 
 from fercompress.errors import InputError, ShapeError
+from fercompress.export.onnx_tidy import opset_of
 from fercompress.export.rknn_operators import VERSIONS, refusals
 from fercompress.export.rknn_toolkit import Converter, script
 from fercompress.records import Preprocess, UInt8
@@ -56,12 +57,13 @@ class Rounding:
 
 @dataclass(frozen=True)
 class Converted:
-    """input_dtype: of the frames (1, H, W, C) that the file takes; toolkit: as it names itself"""
+    """input_dtype: of the frames (1, H, W, C) that the file takes; toolkit: as it names itself; opset: of the graph that it converted"""
 
     path: Path
     input_dtype: Literal["uint8", "float32"]
     toolkit: str
     log: Path
+    opset: int
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def convert(
     answer, log = _asked(folder, converter)
     if isinstance(answer, str):
         return Unconvertible(answer, log)
-    return Converted(folder / "extractor.rknn", "uint8" if pixels else "float32", str(answer["toolkit"]), log)
+    return Converted(folder / "extractor.rknn", "uint8" if pixels else "float32", str(answer["toolkit"]), log, opset_of(prepared))
 
 
 def kept(folder: Path, preprocess: Preprocess) -> Converted | None:
@@ -135,7 +137,8 @@ def kept(folder: Path, preprocess: Preprocess) -> Converted | None:
         return None
     if not answer["ok"] or not path.is_file():
         return None
-    return Converted(path, "float32" if preprocess.difference else "uint8", str(answer["toolkit"]), folder / "conversion.log")
+    opset = opset_of(onnx.load(folder / "extractor.onnx", load_external_data=False))
+    return Converted(path, "float32" if preprocess.difference else "uint8", str(answer["toolkit"]), folder / "conversion.log", opset)
 
 
 def _drop_identities(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]) -> None:

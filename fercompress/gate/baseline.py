@@ -18,8 +18,12 @@ import numpy as np
 
 from fercompress.errors import ComparabilityError, ResultsError
 from fercompress.gate.evidence import Answers, Evidence
+from fercompress.records import LEAKY, Doubt
 
-SCHEMA = 1
+# History:
+#   1  evidence of one variant, owner, reason, expiry, conditions
+#   2  the doubts of the numbers; among the conditions, how the clips were cut into folds
+SCHEMA = 2
 NEWEST, RELEASE = "newest", "release"
 WARMER_MC = 3_000  # a start so much warmer or cooler (millidegrees Celsius) than the baseline's is another condition
 
@@ -28,6 +32,7 @@ CONDITIONS: Mapping[str, str] = {
     "machine": "machine", "python": "Python", "runtime": "runtime and its version", "driver": "driver", "threads": "threads",
     "affinity": "cores that it ran on", "governor": "governor", "max_khz": "highest clocks", "temperature_mc": "temperature at the start",
     "clips": "test clips", "preprocess": "preprocessing", "settings": "settings of the blocks",
+    "protocol": "how the clips are cut into folds",
 }  # fmt: skip
 
 
@@ -62,12 +67,12 @@ def read(path: Path) -> BaselineFile:
         raise ResultsError(f"{path}: damaged, it cannot be read as a baseline ({error}); restore it from version control") from error
     if not isinstance(table, dict) or "schema" not in table:
         raise ResultsError(f"{path}: damaged, it is no baseline file; restore it from version control")
-    if table["schema"] != SCHEMA:
-        raise ResultsError(f"{path}: baseline schema {table['schema']!r}, this version reads {SCHEMA}; accept it anew with --update")
+    if table["schema"] not in range(1, SCHEMA + 1):
+        raise ResultsError(f"{path}: baseline schema {table['schema']!r}, this version reads 1 to {SCHEMA}; accept it anew with --update")
     if table.get("sha256") != _sha256(table):
         raise ResultsError(f"{path}: damaged, its content does not match its sha256; restore it from version control, or accept anew with --update")
     try:
-        entries = {name: _accepted(entry, str(table["target"])) for name, entry in table["entries"].items()}
+        entries = {name: _accepted(_upgraded(entry, table["schema"]), str(table["target"])) for name, entry in table["entries"].items()}
         return BaselineFile(path, str(table["target"]), entries)
     except (KeyError, TypeError, ValueError) as error:
         raise ResultsError(f"{path}: damaged, an entry cannot be read ({error!r}); restore it from version control") from error
@@ -103,6 +108,10 @@ def differences(candidate: Evidence, baseline: Evidence) -> list[str]:
     for name, words in CONDITIONS.items():
         then, now = (json.loads(json.dumps(side.conditions.get(name))) for side in (baseline, candidate))
         alike = _as_warm(then, now) if name == "temperature_mc" else then == now
+        if (
+            name == "protocol" and name not in baseline.conditions
+        ):  # of a file that does not say: people were kept apart unless a study said otherwise
+            alike = now != LEAKY
         if not alike:
             lines.append(f"{words}: {_short(then)} then, {_short(now)} now")
     return lines
@@ -135,9 +144,15 @@ def _table(entry: Accepted) -> dict[str, Any]:
         },
         "rounds": {stage: {str(number): value for number, value in rounds.items()} for stage, rounds in shown.rounds.items()},
         "tails": {str(number): value for number, value in shown.tails.items()},
+        "doubts": {name: sorted(doubt.name for doubt in doubts) for name, doubts in shown.doubts.items() if doubts},
         "memory_bytes": list(shown.memory_bytes), "energy_clip_j": list(shown.energy_clip_j),
         "conditions": json.loads(json.dumps(shown.conditions)),
     }  # fmt: skip
+
+
+def _upgraded(table: Mapping[str, Any], schema: int) -> Mapping[str, Any]:
+    """An entry as the newest schema has it."""
+    return {**table, "doubts": {}} if schema == 1 else table
 
 
 def _accepted(table: Mapping[str, Any], target: str) -> Accepted:
@@ -152,6 +167,7 @@ def _accepted(table: Mapping[str, Any], target: str) -> Accepted:
         tails={int(number): float(value) for number, value in table["tails"].items()},
         memory_bytes=tuple(map(float, table["memory_bytes"])), energy_clip_j=tuple(map(float, table["energy_clip_j"])),
         conditions=table["conditions"],
+        doubts={name: frozenset(Doubt[each] for each in several) for name, several in table["doubts"].items()},
     )  # fmt: skip
     datetime.date.fromisoformat(table["expires"])
     return Accepted(shown, str(table["owner"]), str(table["reason"]), str(table["created"]), str(table["expires"]))

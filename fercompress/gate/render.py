@@ -58,8 +58,8 @@ def short(doubt: Doubt) -> str:
 
 def doubt_lines(judgement: Judgement) -> list[str]:
     """What each doubt of a judgement means, and what to do."""
-    doubts = [each.doubts for each in judgement.findings] + [each.doubts for each in judgement.limits]
-    seen = set().union(*doubts)
+    told = [each.doubts for each in judgement.findings] + [each.doubts for each in judgement.limits]
+    seen = {doubt for doubts in told for doubt in doubts}
     return [f"{short(doubt)}: {doubt}" for doubt in Doubt if doubt in seen]
 
 

@@ -28,7 +28,9 @@ def _why_no_bundle(given: ReportInput, variant: str) -> str:
 
 def _made(manifest: Mapping[str, Any]) -> tuple[Cell, Cell]:
     versions = ", ".join(f"{library} {version}" for library, version in manifest["made_with"].items())
-    return Cell(str(manifest["way"]), style="words"), Cell(f"{manifest['engine']}, opset {manifest['opset']}", sub=versions, style="words")
+    converted = manifest.get("extractor", {}).get("opset")
+    opset = f"opset {manifest['opset']}" + ("" if converted is None else f", extractor converted from opset {converted}")
+    return Cell(str(manifest["way"]), style="words"), Cell(f"{manifest['engine']}, {opset}", sub=versions, style="words")
 
 
 def layers(given: ReportInput, variant: str) -> Table | None:

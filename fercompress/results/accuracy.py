@@ -7,12 +7,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from fercompress import stats
-from fercompress.records import Doubt, Pass
+from fercompress.records import LEAKY, Doubt, Pass
 from fercompress.results.row import Row
 from fercompress.results.tables import Tables
 
 FEW_PEOPLE = 10
-LEAKY = "leaky-image"  # the protocol that cuts without regard to people
 
 
 def accuracy(row: Row) -> None:

@@ -53,16 +53,6 @@ def norm(cores: Sequence[Tensor]) -> Tensor:
     return gram[0, 0].clamp_min(0).sqrt()
 
 
-def left_orthogonal(cores: Sequence[Tensor]) -> list[Tensor]:
-    """The same matrix; all cores but the last have orthonormal columns as (r[k] * outputs * inputs, r[k + 1]) matrices."""
-    moved = list(cores)
-    for k in range(len(moved) - 1):
-        q, r = torch.linalg.qr(moved[k].flatten(0, 2))
-        moved[k] = q.reshape(*moved[k].shape[:3], -1)
-        moved[k + 1] = torch.tensordot(r, moved[k + 1], dims=1)
-    return moved
-
-
 def right_orthogonal(cores: Sequence[Tensor]) -> list[Tensor]:
     """The same matrix; all cores but the first have orthonormal rows as (r[k], outputs * inputs * r[k + 1]) matrices."""
     moved = list(cores)
@@ -139,9 +129,10 @@ def random(shape: TTShape, variance: float, generator: torch.Generator | None = 
 
 
 def to_tensorly(cores: Sequence[Tensor]) -> TTMatrix:
-    """numpy cores, copied, in tensorly's own order, which is ours."""
+    """For work with tensorly on a train that was made here: numpy cores, copied, in tensorly's own order, which is ours."""
     return TTMatrix([core.detach().cpu().numpy().copy() for core in cores])
 
 
 def from_tensorly(matrix: TTMatrix) -> list[Tensor]:
+    """The cores of a train that tensorly made, of any back end: k-th (r[k], outputs[k], inputs[k], r[k + 1])."""
     return [torch.as_tensor(factor) for factor in matrix.factors]
