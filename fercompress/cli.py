@@ -26,6 +26,7 @@ from fercompress.pickcli import pick
 from fercompress.plancli import plan
 from fercompress.predictcli import predict
 from fercompress.records import Doubt, LeftOut
+from fercompress.searchcli import search
 from fercompress.verifycli import verify
 
 INTERNAL_ERROR = 70  # sysexits.h: a mistake of ours, with a traceback
@@ -274,7 +275,7 @@ def init(path: Path) -> None:
     click.echo(f"wrote {path}; edit it, then: fercompress run {path}")
 
 
-for command in (board, bundle, calibrate, compare, gate, pick, plan, predict, verify):
+for command in (board, bundle, calibrate, compare, gate, pick, plan, predict, search, verify):
     app.add_command(command)
 
 
