@@ -19,6 +19,7 @@ from fercompress.gatecli import calibrate, compare, gate
 from fercompress.pickcli import pick
 from fercompress.plancli import plan
 from fercompress.predictcli import predict
+from fercompress.searchcli import search
 from fercompress.studycli import compress, init, measure, report, run, train
 from fercompress.verifycli import verify
 
@@ -64,5 +65,5 @@ def app() -> None:
     """
 
 
-for command in (board, bundle, calibrate, compare, compress, data, gate, init, measure, pick, plan, predict, report, run, train, verify):
+for command in (board, bundle, calibrate, compare, compress, data, gate, init, measure, pick, plan, predict, report, run, search, train, verify):
     app.add_command(command)

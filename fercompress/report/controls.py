@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fercompress.choice import SAME_BYTES
+from fercompress.choice import SAME_BYTES as SAME_BYTES
 from fercompress.report.cells import Cell, Table
 from fercompress.report.leak import accuracy_text
 from fercompress.report.pairs import Change, accuracy_change, speedup
