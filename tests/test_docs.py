@@ -52,7 +52,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 GIVEN: dict[str, Callable[[Path], object]] = {  # what a guide supposes that its reader has
     "clips": lambda path: facetrees.folder(path, subjects=6, clips=1, traps=False),
-    "ckplus": lambda path: facetrees.ckplus(path, traps=False),
+    "ckplus": lambda path: facetrees.ckplus(path, subjects=16, sequences=2, traps=False),
     "extractor.onnx": foreign_models.extractor,
     "predictor.onnx": foreign_models.predictor,
 }

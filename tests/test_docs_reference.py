@@ -7,6 +7,7 @@ import re
 import sys
 
 import click
+import foreign_models
 import numpy as np
 import pytest
 from fercompress_docs import commands, figures, formats, hooks, keys
@@ -16,6 +17,8 @@ from walkthrough import PAGES, ROOT
 
 from fercompress.cli import app
 from fercompress.config import Study
+from fercompress.export import foreign
+from fercompress.export.foreign_axes import Wishes
 from fercompress.gate import baseline
 from fercompress.measure.board import Board
 from fercompress.results import seal, summary
@@ -77,6 +80,13 @@ def test_every_table_and_column_of_the_journal_is_there(tmp_path):
 def test_every_file_of_a_run_is_there():
     ours = {name for name in _OURS if not name.endswith(("-wal", "-shm"))}
     assert set(formats.RUN_FOLDER) == ours
+
+
+def test_every_key_of_an_imported_bundles_manifest_is_there(tmp_path):
+    wishes = Wishes("mine", ("a", "b", "c", "d"), foreign_models.T, foreign_models.SIDE, "", 0.0, 1.0)
+    made = foreign.imported(foreign_models.extractor(tmp_path / "x.onnx"), foreign_models.predictor(tmp_path / "y.onnx"), wishes, tmp_path)
+    assert set(made.manifest) <= set(formats.MANIFEST) | set(formats.IMPORTED)
+    assert set(formats.IMPORTED) <= set(made.manifest)
 
 
 def test_every_key_of_a_seal_is_there(tmp_path):

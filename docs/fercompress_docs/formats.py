@@ -49,6 +49,7 @@ MANIFEST = {
     "recipe": "the steps that made it, as in the study",
     "way": "how it came about, in words",
     "frames": "per clip",
+    "size_px": "height and width of a frame",
     "classes": "names, in the order of the answers",
     "preprocess": "`mean` and `std` of pixel / 255; `difference`: a second channel, the difference to the clip's first frame",
     "size": "parameters and bytes, each beside the dense model's",
@@ -60,6 +61,11 @@ MANIFEST = {
     "made_with": "versions of the libraries",
     "extractor": "file, engine, name, shape and dtype of input and output",
     "predictor": "the same",
+}
+IMPORTED = {
+    "foreign": "true",
+    "one_file": "true where one file does both stages",
+    "calls": "of the extractor for one clip: one, or one for each frame",
 }
 SEAL = {
     "schema": "number of this format",

@@ -19,6 +19,7 @@ MADE: dict[str, Callable[[], str]] = {
     "journal": formats.journal_tables,
     "summary": formats.summary_columns,
     "manifest": lambda: formats.two_columns(formats.MANIFEST),
+    "manifest-imported": lambda: formats.two_columns(formats.IMPORTED),
     "seal": lambda: formats.two_columns(formats.SEAL),
     "baseline": lambda: formats.two_columns(formats.BASELINE),
     "baseline-entry": lambda: formats.two_columns(formats.ENTRY),
