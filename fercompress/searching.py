@@ -135,7 +135,9 @@ class TrialBench:
         sensitivity = None
         if train.start != "from-scratch":
             features = sketched.features
-            sensitivity = inference.accuracy(inference.logits_of(sketched.predictor, features.validation), features.validation_labels)
+            sensitivity = inference.accuracy(
+                inference.logits_of(sketched.predictor, features.validation), features.validation_labels, features.validation_ids
+            )
         return Sketch(sketched.stored_bytes, sum(times) if times else None, sensitivity)
 
     def short(self, variant: config.Variant) -> float:
@@ -165,7 +167,7 @@ class TrialBench:
             unfinished.replace(path)
         features: Float32 = np.load(path, mmap_mode="r")
         logits = np.concatenate([runner.answers(np.asarray(clip)[None]) for clip in features])
-        return inference.accuracy(logits, self._clips.labels[rows])
+        return inference.accuracy(logits, self._clips.labels[rows], self._clips.ids(rows))
 
 
 class _TrialMaker(Maker):
