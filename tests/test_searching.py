@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from test_study import ENVIRONMENT, command
+from small_study import command
 
 from fercompress.results.store import FILE, Store
 from fercompress.results.summary import json_schema
@@ -75,7 +75,7 @@ def finished(tmp_path_factory):
     """Killed with SIGKILL while its third trial was at work, then run again to its end. returns: the folder, what was told before the kill, stdout"""
     folder = tmp_path_factory.mktemp("search")
     (folder / "small.toml").write_text(STUDY)
-    host = subprocess.Popen(search(folder), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    host = subprocess.Popen(search(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 600
     while not any(told["number"] == 2 and told["stage"] == "sketched" for told in lines(folder)):
         assert host.poll() is None, host.stderr.read().decode()
@@ -84,7 +84,7 @@ def finished(tmp_path_factory):
     host.send_signal(signal.SIGKILL)
     host.communicate()
     before = lines(folder)
-    done = subprocess.run([*search(folder), "--json"], env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run([*search(folder), "--json"], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return folder, before, json.loads(done.stdout)
 
@@ -152,10 +152,10 @@ def test_a_bundle_s_validation_accuracy_is_what_its_own_answers_to_those_clips_a
 
 def test_run_again_it_has_nothing_left_to_do_and_another_seed_is_refused(finished):
     folder, _, said = finished
-    again = subprocess.run([*search(folder), "--no-measure", "--json"], env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    again = subprocess.run([*search(folder), "--no-measure", "--json"], capture_output=True, text=True, timeout=300, check=False)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["trials"] == said["trials"]
-    other = subprocess.run([*search(folder), "--seed", "3"], env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    other = subprocess.run([*search(folder), "--seed", "3"], capture_output=True, text=True, timeout=300, check=False)
     assert other.returncode == 2
     assert "begun with --seed 0" in other.stderr.replace("\n", " ")
 
@@ -166,7 +166,7 @@ def test_run_again_it_has_nothing_left_to_do_and_another_seed_is_refused(finishe
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_trained(tmp_path, arguments, said):
     done = subprocess.run(
-        [sys.executable, "-m", "fercompress", "search", "default", *arguments], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True,
+        [sys.executable, "-m", "fercompress", "search", "default", *arguments], cwd=tmp_path, capture_output=True, text=True,
         timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 2
