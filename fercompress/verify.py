@@ -26,7 +26,8 @@ from fercompress.study import report_input
 
 LAST_DIGITS = 1e-9  # relative: what another version of a library may change of a number whose stored form matches the seal
 FIRST = 20  # differing lines of a text that are told one by one
-_OF_LIBRARIES = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]*|'sha256-[A-Za-z0-9+/=]*'")  # pictures and scripts as they stand in the page
+# Pictures and scripts as they stand in a page.
+_OF_LIBRARIES = re.compile(r"""data:[\w/+.-]+;base64,[A-Za-z0-9+/=]*|data:image/svg\+xml,[^"]*|'sha256-[A-Za-z0-9+/=]*'""")
 
 Contents = Mapping[str, bytes]  # path in the run's folder -> content
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import urllib.parse
+import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from markdown_it import MarkdownIt
 from fercompress.errors import ResultsError
 from fercompress.records import Doubt
 from fercompress.report import ReportInput, render
+from fercompress.report.canvas import lean
 from fercompress.report.cells import Column, Notes
 from fercompress.report.render import texts
 from fercompress.report.story import speed_words, tell
@@ -69,8 +72,12 @@ def test_the_page_loads_nothing_from_elsewhere(folder: Path) -> None:
     found = Page(text)
     assert not found.open
     assert found.loads
-    assert all(load.startswith("data:image/svg+xml;base64,") for load in found.loads)
-    assert not re.search(r"url\(|@import", text)
+    assert all(load.startswith("data:image/svg+xml,") for load in found.loads)
+    styles = "".join(re.findall(r"<style>.*?</style>", text, re.DOTALL))
+    assert styles
+    assert not re.search(r"url\(|@import", styles)
+    # Within a picture, clips and marks of its own alone.
+    assert set(re.findall(r"url\((.)|href='(.)", "".join(found.loads).replace("%23", "#"))) <= {("#", ""), ("", "#")}
 
 
 def test_every_picture_has_an_alternative_text_and_lies_in_figures_as_svg_and_png(folder: Path) -> None:
@@ -81,6 +88,20 @@ def test_every_picture_has_an_alternative_text_and_lies_in_figures_as_svg_and_pn
     assert names >= {"confusion-dense-fp32", "confusion-tt-r4-int8"}
     assert {path.suffix for path in (folder / "figures").iterdir()} == {".svg", ".png"}
     assert len(images) == len(names)
+
+
+def test_a_picture_in_the_page_is_the_file_in_figures(folder: Path) -> None:
+    images = Page((folder / "index.html").read_text(encoding="utf-8")).images
+    shown = {urllib.parse.unquote(str(image["src"]).removeprefix("data:image/svg+xml,")).replace("'", '"') for image in images}
+    assert shown == {path.read_text(encoding="utf-8") for path in (folder / "figures").glob("*.svg")}
+    for text in shown:
+        assert ElementTree.fromstring(text).tag.endswith("svg")
+
+
+def test_a_lean_drawing_keeps_its_scales_and_rounds_its_places() -> None:
+    drawn = b"""<g><!-- a "name" -->
+ <path d="M 1.23456 2\n" x="0.98765" transform="translate(3.45678 9) scale(0.015625)"/></g>"""
+    assert lean(drawn) == b"""<g><path d="M 1.23 2 " x="0.98" transform="translate(3.45 9) scale(0.015625)"/></g>"""
 
 
 def test_every_variant_has_its_row_with_interval_and_n(folder: Path) -> None:

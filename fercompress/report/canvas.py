@@ -65,7 +65,18 @@ def finish(figure: Figure, name: str, title: str, alt: str, caption: str, *, wid
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     figure.set_layout_engine("none")  # laid out once; the second drawing keeps it
     figure.savefig(png, format="png", metadata={"Software": None})
-    return Picture(re.sub(r"[^A-Za-z0-9._-]+", "_", name), title, alt, caption, svg.getvalue(), png.getvalue(), wide)
+    return Picture(re.sub(r"[^A-Za-z0-9._-]+", "_", name), title, alt, caption, lean(svg.getvalue()), png.getvalue(), wide)
+
+
+def lean(svg: bytes) -> bytes:
+    """The same drawing, its places to a hundredth of a point, without comments and line breaks: a fifth less to carry. Scales keep their digits."""
+    text = re.sub(r"<!--.*?-->", "", svg.decode("utf-8"), flags=re.DOTALL)
+    text = re.sub(r"""\b(?:d|x|y|points)="[^"]*"|translate\([^)]*\)""", _rounded, text)
+    return re.sub(r">\s+<", "><", text).encode()
+
+
+def _rounded(place: re.Match[str]) -> str:
+    return re.sub(r"(\.\d\d)\d+", r"\1", place[0]).replace("\n", " ")
 
 
 def log_axis(axes: Axes, values: Sequence[float], show: Callable[[float], str], *, left: float = 0.12, right: float = 0.12, most: int = 7) -> None:

@@ -48,7 +48,10 @@ AXES = (
 )
 MARKS = {"o": "circle", "s": "square", "D": "diamond"}  # matplotlib's names of marks -> plotly's
 # Further columns that a point's text tells where a row has them: column, what it is, how its value is written.
-TOLD: tuple[tuple[str, str, Callable[[Any], str]], ...] = ()
+TOLD: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("front_probability_stored_bytes", "probability to be on the front of accuracy and bytes", percent_text),
+    ("front_probability_latency_clip", "probability to be on the front of accuracy and latency per clip", percent_text),
+)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import errno
 import importlib.resources
 import re
@@ -187,8 +186,12 @@ def _bold(sentence: str) -> Markup:
     return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(sentence))))
 
 
-def _data_uri(svg: bytes) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
+def _data_uri(svg: bytes) -> Markup:
+    """As text, a quarter shorter than base64; what could end the attribute, or means something in an address, is written as its code."""
+    text = svg.decode("utf-8").replace("'", "&apos;").replace('"', "'").replace("%", "%25")
+    for sign in "#&\n":
+        text = text.replace(sign, f"%{ord(sign):02X}")
+    return Markup("data:image/svg+xml," + text)
 
 
 def _write(path: Path, content: bytes) -> Path:
