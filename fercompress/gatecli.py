@@ -179,15 +179,16 @@ def _wanted(data: str | None, inputs: str | None, data_root: Path | None) -> Any
 def _show(outcome: Any, markdown: Path | None, junit: Path | None, as_json: bool, fail_on_inconclusive: bool) -> None:
     from fercompress.gate import render
 
+    sides = ("A", "B") if outcome.compares else render.SIDES
     if markdown is not None:
-        _write(markdown, render.markdown(outcome.judgements, outcome.notes, outcome.headline))
+        _write(markdown, render.markdown(outcome.judgements, outcome.notes, outcome.headline, sides))
     if junit is not None:
         _write(junit, render.junit(outcome.judgements, fail_on_inconclusive=fail_on_inconclusive))
     if as_json:
         terminal.show_json(render.document(outcome.judgements, outcome.notes, int(outcome.exit_code)))
         return
     for judgement in outcome.judgements:
-        lines = render.rows(judgement)
+        lines = render.rows(judgement, sides)
         title = f"{judgement.candidate} against {judgement.baseline} on {judgement.target}, {judgement.rounds} rounds"
         table = Table(title=escape(title), caption=escape(judgement.note), title_justify="left", caption_justify="left")
         for column in lines[0]:

@@ -67,5 +67,7 @@ def environment(**changes: str) -> dict[str, str]:
     return {**clean, "OMP_NUM_THREADS": "1", **changes}
 
 
-def run(folder: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=folder, env=environment(**changes), capture_output=True, text=True, timeout=280, check=False)
+def run(folder: Path, *arguments: str, timeout_s: float = 280, **changes: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), cwd=folder, env=environment(**changes), capture_output=True, text=True, timeout=timeout_s, check=False
+    )  # fmt: skip

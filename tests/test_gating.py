@@ -152,7 +152,9 @@ def test_compare_says_in_its_own_words_what_is_better_and_worse_and_nothing_pass
     assert (place.folder / "c.md").read_text().startswith(f"### {said}\n")
     kept = json.loads((place.folder / "c" / "compare.json").read_text())
     assert (kept["exit_code"], kept["judgements"][0]["findings"][0]["verdict"]) == (0, "worse")
-    assert "gate" not in done.stdout + (place.folder / "c.md").read_text()
+    told = done.stdout + (place.folder / "c.md").read_text()
+    assert not [word for word in ("gate", "candidate", "baseline") if word in told]
+    assert "| verdict | B | A |" in told
 
 
 def test_compare_calls_its_sides_by_their_places(place):

@@ -12,6 +12,7 @@ from fercompress.results.summary import json_schema
 from fercompress.results.tables import read_tables
 from fercompress.tier import LOOKS, TIERS
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]  # 32 blocks of a process each: a minute, ten on a machine that is busy
 TT = '[[variant]]\nname = "tt"\nrecipe = [{ step = "tensor-train", rank = 2 }]'
 
 
@@ -21,7 +22,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tier")
     (folder / "small.toml").write_text(small_study.text("small", TT, ("latency", "accuracy")))
     mine = {"XDG_CONFIG_HOME": str(folder / "config")}
-    done = small_study.run(folder, "run", "small.toml", "--out", "out", "--tier", "smoke", "--minutes", "0.01", **mine)
+    done = small_study.run(folder, "run", "small.toml", "--out", "out", "--tier", "smoke", "--minutes", "0.01", timeout_s=1200, **mine)
     assert done.returncode == 0, done.stderr
     return folder, done, mine
 

@@ -12,15 +12,17 @@ from fercompress.gate.finding import Finding, Judgement, LimitFinding
 from fercompress.records import Doubt
 
 SCHEMA = 1
+SIDES = ("candidate", "baseline")
 MARKS = {"worse": "✗", "better": "✓", "equivalent": "=", "inconclusive": "?", "n/a": "·", "kept": "✓", "broken": "✗", "unsure": "?"}
 
 
-def rows(judgement: Judgement) -> list[dict[str, str]]:
-    """One row of text per metric and limit."""
+def rows(judgement: Judgement, sides: tuple[str, str] = SIDES) -> list[dict[str, str]]:
+    """One row of text per metric and limit; sides: what the columns of the candidate's and the baseline's values are called"""
+    mine, theirs = sides
     found = [
         {
-            "": MARKS[each.verdict], "metric": each.metric.name, "verdict": each.verdict, "baseline": amount(each.metric.name, each.baseline),
-            "candidate": amount(each.metric.name, each.candidate), "change": _change(each), "matters from": _effect(each),
+            "": MARKS[each.verdict], "metric": each.metric.name, "verdict": each.verdict, theirs: amount(each.metric.name, each.baseline),
+            mine: amount(each.metric.name, each.candidate), "change": _change(each), "matters from": _effect(each),
             "doubts": ", ".join(map(short, each.doubts)), "why": _why(each),
         }
         for each in judgement.findings
@@ -29,20 +31,20 @@ def rows(judgement: Judgement) -> list[dict[str, str]]:
         bound = f"{'at most' if limit.most else 'at least'} {amount(limit.column, limit.limit)}"
         found.append(
             {
-                "": MARKS[limit.verdict], "metric": limit.column, "verdict": limit.verdict, "baseline": "",
-                "candidate": amount(limit.column, limit.value), "change": "", "matters from": bound, "doubts": ", ".join(map(short, limit.doubts)),
+                "": MARKS[limit.verdict], "metric": limit.column, "verdict": limit.verdict, theirs: "",
+                mine: amount(limit.column, limit.value), "change": "", "matters from": bound, "doubts": ", ".join(map(short, limit.doubts)),
                 "why": _limit_why(limit),
             }
         )  # fmt: skip
     return found
 
 
-def markdown(judgements: Sequence[Judgement], notes: Sequence[str], headline: str) -> str:
-    """For a pull request's comment."""
+def markdown(judgements: Sequence[Judgement], notes: Sequence[str], headline: str, sides: tuple[str, str] = SIDES) -> str:
+    """For a pull request's comment. sides: as for `rows`"""
     lines = [f"### {headline}", ""]
     for judgement in judgements:
         lines += [f"`{judgement.candidate}` against `{judgement.baseline}` on **{judgement.target}**, {judgement.rounds} rounds", ""]
-        table = rows(judgement)
+        table = rows(judgement, sides)
         lines += ["| " + " | ".join(table[0]) + " |", "|" + "---|" * len(table[0])]
         lines += ["| " + " | ".join(value.replace("|", "\\|") for value in row.values()) + " |" for row in table]
         lines += ["", f"_{judgement.note}_", ""] if judgement.note else [""]
