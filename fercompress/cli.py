@@ -49,6 +49,14 @@ _rknn_python = click.option(
     "--rknn-python", envvar="FERCOMPRESS_RKNN_PYTHON", show_envvar=True, metavar="PATH",
     help="The Python that has rknn-toolkit 1.7: converts extractors for the RK3399Pro's NPU.",
 )  # fmt: skip
+_executor = click.option(
+    "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+    help="Who makes the variants: this process, or Ray's nodes, as many at once as have room.",
+)  # fmt: skip
+_ray_address = click.option(
+    "--ray-address", metavar="ADDRESS", help="Of a running Ray: ray://HOST:10001, HOST:6379, auto.  [default: one of its own]"
+)
+_cpus = click.option("--cpus", type=click.IntRange(1, 1024), metavar="N", help="With Ray: cores, and threads, of each task.  [default: 1]")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 
 
@@ -103,6 +111,9 @@ def app() -> None:
 @_fresh
 @_keep
 @_rknn_python
+@_executor
+@_ray_address
+@_cpus
 @_json
 def run(
     name: str,
@@ -118,17 +129,21 @@ def run(
     fresh: bool,
     keep: bool,
     rknn_python: str | None,
+    executor: str,
+    ray_address: str | None,
+    cpus: int | None,
     as_json: bool,
 ) -> None:
     """Train, compress, measure and report: the whole study.
 
     Stopped at any moment, the same command goes on where it was.
     """
-    request = _request(name, data_root, out, only, target, seeds, wishes + _measured(tier, minutes), keep, rknn_python)
+    pool = _pool(executor, ray_address, cpus)
+    request = _request(name, data_root, out, only, target, seeds, wishes + _measured(tier, minutes), keep, rknn_python, pool)
     from fercompress import forecast, study
 
     if plan_only:
-        stages = forecast.plan(request.study, data_root)
+        stages = forecast.plan(request.study, data_root, request.pool)
         _print(stages, as_json, "What would run: seconds are rough, for two cores; finished work is skipped")
         return
     with _progress() as tell:
@@ -164,6 +179,9 @@ def train(name: str, data_root: Path | None, out: Path | None, seeds: int | None
 @_seeds
 @_set
 @_rknn_python
+@_executor
+@_ray_address
+@_cpus
 @_json
 def compress(
     name: str,
@@ -174,10 +192,13 @@ def compress(
     seeds: int | None,
     wishes: tuple[str, ...],
     rknn_python: str | None,
+    executor: str,
+    ray_address: str | None,
+    cpus: int | None,
     as_json: bool,
 ) -> None:
     """Make the study's variants: train, compress, export their bundles, for the engines of its targets."""
-    request = _request(name, data_root, out, only, target, seeds, wishes, rknn_python=rknn_python)
+    request = _request(name, data_root, out, only, target, seeds, wishes, rknn_python=rknn_python, pool=_pool(executor, ray_address, cpus))
     from fercompress import study
 
     with _progress() as tell:
@@ -362,15 +383,27 @@ def _request(
     wishes: tuple[str, ...],
     keep: bool = False,
     rknn_python: str | None = None,
+    pool: tuple[str | None, int] | None = None,
 ) -> Any:
     """A validated study.Request; everything that can be refused is refused here, before torch is imported."""
     from fercompress import studyfile
 
     loaded = studyfile.restricted(studyfile.load_study(name, wishes), only, target, seeds)
     from fercompress.measuring import settled
+    from fercompress.raypool import Pool
     from fercompress.study import Request
 
-    return Request(settled(loaded), out or Path("reports") / loaded.name, data_root, keep, rknn_python)
+    ray = None if pool is None else Pool(*pool)
+    return Request(settled(loaded), out or Path("reports") / loaded.name, data_root, keep, rknn_python, ray)
+
+
+def _pool(executor: str, address: str | None, cpus: int | None) -> tuple[str | None, int] | None:
+    """Ray's address and the cores of a task; None for the local executor."""
+    if executor == "ray":
+        return address, cpus or 1
+    if address is not None or cpus is not None:
+        raise InputError(f"{'--ray-address' if address is not None else '--cpus'} is for --executor ray: give that too")
+    return None
 
 
 def _measured(tier: str | None, minutes: float | None) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -154,11 +154,7 @@ class Extraction:
         if wish.qat == "auto" and before - after <= QAT_LOSS:
             return RoundedExtractor(self.extractor, _rewrite(self.graph, plain.model), {**report, "quantization_aware_training": "not needed"})
         student = fakequant.rounding(self.extractor, plain.layer_bits, torch.from_numpy(calibration[:2]))
-        self._imitated(
-            student,
-            desk.workspace.work("extractor", digest(self.key, "rounding", key, self._lesson)),
-            f"train the extractor to bear {_bits(wish)} bits",
-        )
+        self._imitated(student, self._rounding_folder(key), f"train the extractor to bear {_bits(wish)} bits")
         taught = fakequant.plain(student).eval()
         graph = self._graph(taught)
         # The layers' bits stay as they were trained for.
@@ -169,6 +165,14 @@ class Extraction:
             return RoundedExtractor(self.extractor, _rewrite(self.graph, plain.model), {**report, "quantization_aware_training": "tried, not better"})
         report |= again.report
         return RoundedExtractor(taught, _rewrite(graph, again.model), {**report, "quantization_aware_training": "used"})
+
+    def trainings(self, wishes: Sequence[config.Quantize]) -> list[Path]:
+        """The folders that its trainings are, or would be, kept in: its own, and those to bear rounding as wished."""
+        own = [] if self.step is None else [self.desk.workspace.work("extractor", self.key)]
+        return own + [self._rounding_folder(digest(wish.model_dump())) for wish in wishes]
+
+    def _rounding_folder(self, key: str) -> Path:
+        return self.desk.workspace.work("extractor", digest(self.key, "rounding", key, self._lesson))
 
     def _imitated(self, student: nn.Module, folder: Path, what: str) -> optimise.Trained:
         """Trained to the teacher's features and answers, now or on an earlier day; the student holds the best epoch's weights afterwards."""
