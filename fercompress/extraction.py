@@ -192,6 +192,7 @@ class Extraction:
             ),
         )  # fmt: skip
         student.load_state_dict(trained.best)
+        student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as training leaves it, whether it was now or earlier
         return trained
 
     def _graph(self, extractor: nn.Module) -> onnx.ModelProto:

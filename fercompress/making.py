@@ -127,6 +127,8 @@ class Maker:
             (folder / "checkpoint").unlink(missing_ok=True)
         both = nn.ModuleDict({"extractor": network.extractor, "predictor": network.predictor})
         both.load_state_dict(trained.best)
+        # As training leaves it: the last digits of convolutions depend on the layout, and a teacher that is found must answer as one just trained.
+        both.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return Teacher(network, preprocess, trained, key, seed, fold)
 
     def teacher_folder(self, seed: int, fold: Fold) -> Path:

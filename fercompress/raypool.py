@@ -106,6 +106,7 @@ def connected(pool: Pool, boards: Sequence[str]) -> Iterator[Any]:
     """The module `ray`, connected. A Ray of our own gets a unit of each board. raises: InputError where Ray is missing or does not answer"""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a busy machine starts a node slowly
     try:
         import ray
     except ImportError as error:

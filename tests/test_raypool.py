@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -67,6 +68,7 @@ def cluster():
     """Two nodes of a core each; the second one holds the simulated board."""
     from ray.cluster_utils import Cluster
 
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # as in `raypool.connected`
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     found.add_node(num_cpus=1, resources={raypool.resource(SIM): 1})
     yield found
