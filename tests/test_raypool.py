@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import socket
 import threading
 import time
 from pathlib import Path
@@ -69,7 +70,11 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # as in `raypool.connected`
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "ray_client_server_port": port})
+    found.client_address = f"ray://127.0.0.1:{port}"
     found.add_node(num_cpus=1, resources={raypool.resource(SIM): 1})
     yield found
     found.shutdown()
@@ -214,6 +219,17 @@ def test_a_board_that_somebody_holds_is_waited_for(connected):
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
+
+
+def test_a_cluster_is_used_from_outside_it(cluster, alone, tmp_path):
+    (tmp_path / "small.toml").write_text(HEAD + ONLY)
+    asked = ("compress", "small.toml", "--out", "out", "--only", "tt-r2", "--json", "--executor", "ray", "--ray-address", cluster.client_address)
+    done = test_study.fercompress_run(tmp_path, *asked)
+    assert done.returncode == 0, done.stderr
+    assert "Ray: 4 tasks on " in done.stderr
+    assert {row["variant"]: Path(row["bundle"]).name[-12:] for row in json.loads(done.stdout)} == {
+        name: alone[f"{name} 0 subjects"][:12] for name in ("dense-fp32", "tt-r2")
+    }
 
 
 def test_no_ray_at_an_address_is_one_line(tmp_path):
