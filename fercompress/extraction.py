@@ -172,11 +172,7 @@ class Extraction:
         if wish.qat == "auto" and before - after <= QAT_LOSS:
             return RoundedExtractor(self.extractor, _rewrite(self.graph, plain.model), {**report, "quantization_aware_training": "not needed"})
         student = fakequant.rounding(self.extractor, plain.layer_bits, torch.from_numpy(calibration[:2]))
-        self._imitated(
-            student,
-            desk.workspace.work("extractor", digest(self.key, "rounding", key, self._lesson)),
-            f"train the extractor to bear {_bits(wish)} bits",
-        )
+        self._imitated(student, self._rounding_folder(key), f"train the extractor to bear {_bits(wish)} bits")
         taught = fakequant.plain(student).eval()
         graph = self._graph(taught)
         # The layers' bits stay as they were trained for.
@@ -187,6 +183,14 @@ class Extraction:
             return RoundedExtractor(self.extractor, _rewrite(self.graph, plain.model), {**report, "quantization_aware_training": "tried, not better"})
         report |= again.report
         return RoundedExtractor(taught, _rewrite(graph, again.model), {**report, "quantization_aware_training": "used"})
+
+    def trainings(self, wishes: Sequence[config.Quantize]) -> list[Path]:
+        """The folders that its trainings are, or would be, kept in: its own, and those to bear rounding as wished."""
+        own = [] if self.step is None else [self.desk.workspace.work("extractor", self.key)]
+        return own + [self._rounding_folder(digest(wish.model_dump())) for wish in wishes]
+
+    def _rounding_folder(self, key: str) -> Path:
+        return self.desk.workspace.work("extractor", digest(self.key, "rounding", key, self._lesson))
 
     def _imitated(self, student: nn.Module, folder: Path, what: str) -> optimise.Trained:
         """Trained to the teacher's features and answers, now or on an earlier day; the student holds the best epoch's weights afterwards."""
@@ -206,6 +210,7 @@ class Extraction:
             ),
         )  # fmt: skip
         student.load_state_dict(trained.best)
+        student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as training leaves it, whether it was now or earlier
         return trained
 
     def _graph(self, extractor: nn.Module) -> onnx.ModelProto:

@@ -114,18 +114,7 @@ class Maker:
         height = clips.frames.shape[2]
         preprocess = train.preprocess_for(clips, fold, study.data.difference)
         network = zoo.build(study.model, preprocess.channels, height, clips.frames.shape[1], len(clips.classes), study.train.dropout, seed)
-        parts = [part.tolist() for part in (fold.train, fold.validation)]
-        key = digest(
-            "teacher",
-            clips.fingerprint,
-            parts,
-            study.data.difference,
-            study.model.model_dump(),
-            study.train.model_dump(),
-            seed,
-            _file(study.model.weights),
-            *(("windows answer together",) if clips.windowed else ()),  # earlier, each was validated by itself
-        )
+        key = self._teacher_key(seed, fold)
         folder = self.workspace.work("teacher", key)
         trained = optimise.load_trained(folder)
         if trained is None:
@@ -138,19 +127,47 @@ class Maker:
             (folder / "checkpoint").unlink(missing_ok=True)
         both = nn.ModuleDict({"extractor": network.extractor, "predictor": network.predictor})
         both.load_state_dict(trained.best)
+        # As training leaves it: the last digits of convolutions depend on the layout, and a teacher that is found must answer as one just trained.
+        both.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return Teacher(network, preprocess, trained, key, seed, fold)
+
+    def teacher_folder(self, seed: int, fold: Fold) -> Path:
+        """Where the teacher is kept, or would be."""
+        return self.workspace.work("teacher", self._teacher_key(seed, fold))
+
+    def _teacher_key(self, seed: int, fold: Fold) -> str:
+        study, parts = self.study, [part.tolist() for part in (fold.train, fold.validation)]
+        return digest(
+            "teacher",
+            self.clips.fingerprint,
+            parts,
+            study.data.difference,
+            study.model.model_dump(),
+            study.train.model_dump(),
+            seed,
+            _file(study.model.weights),
+            *(("windows answer together",) if self.clips.windowed else ()),  # earlier, each was validated by itself
+        )
+
+    @property
+    def wanted(self) -> list[config.Variant]:
+        """The variants of which bundles are made, those first that others are as large as."""
+        chosen = [variant for variant in self.study.variants if self.engines is None or variant.name in self.engines]
+        return sorted(chosen, key=lambda variant: config.bytes_of(variant) is not None)
+
+    def bench(self, seed: int, fold: Fold) -> Workbench:
+        """Of one seed and fold, whose teacher is found or trained first."""
+        teacher = self.teacher(seed, fold)
+        return Workbench(Desk(self.workspace, self.study, self.clips, teacher, self.tell, self.name(seed, fold), self.engines, self.converter))
 
     def bundles(self, seed: int, fold: Fold) -> dict[str, Made | Unmade]:
         """What became of every variant of one seed and fold, in the study's order."""
-        teacher = self.teacher(seed, fold)
-        bench = Workbench(Desk(self.workspace, self.study, self.clips, teacher, self.tell, self.name(seed, fold), self.engines, self.converter))
-        wanted = [variant for variant in self.study.variants if self.engines is None or variant.name in self.engines]
+        bench = self.bench(seed, fold)
         made: dict[str, Made | Unmade] = {}
-        # A control that is as large as another variant comes after it.
-        for variant in sorted(wanted, key=lambda variant: config.bytes_of(variant) is not None):
+        for variant in self.wanted:
             made[variant.name] = bench.make(variant, made)
         bench.clear()
-        return {variant.name: made[variant.name] for variant in wanted}
+        return {variant.name: made[variant.name] for variant in self.study.variants if variant.name in made}
 
 
 def _file(path: str | None) -> str | None:

@@ -66,7 +66,8 @@ def _session(
     store: Store, bar: Bar, *, keep: bool,
 ) -> tuple[BlockKey, ...]:  # fmt: skip
     folder = workspace.root / "work" / f"target-{target.name}"
-    channel = board.connect(target, folder / "target", run_id := _run_id(workspace))
+    name = run_id(workspace)
+    channel = board.connect(target, folder / "target", name)
 
     def record(block: Block) -> None:
         store.record(block)
@@ -75,7 +76,7 @@ def _session(
         return session.measure(
             several, clips, settings, target, channel, folder / "host",
             done=store.done(), record=record, progress=lambda now: bar.done(now.done, now.total, f"{now.pass_} {now.variant}"),
-            baseline=study.baseline, run_id=run_id, tried=store.tried(), keep=keep,
+            baseline=study.baseline, run_id=name, tried=store.tried(), keep=keep,
         )  # fmt: skip
 
 
@@ -103,7 +104,7 @@ def _told(target: Board, rounds: int, variants: int, undecided: Mapping[str, lis
     return said if minutes is None else f"{said}; more rounds would take longer than {minutes:g} minutes"
 
 
-def _run_id(workspace: Workspace) -> str:
+def run_id(workspace: Workspace) -> str:
     """A random name of the run that this folder holds: what ran on a target under it is taken up by this folder's next process, and by no other's."""
     path = workspace.root / "work" / "run.json"
     known = workspace.load_json(path)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fercompress.errors import InputError
+
 if TYPE_CHECKING:
     from fercompress.study import Request
 
@@ -39,7 +41,17 @@ OF_STUDY: dict[str, Callable[[Command], Command]] = {
         "--rknn-python", envvar="FERCOMPRESS_RKNN_PYTHON", show_envvar=True, metavar="PATH",
         help="The Python that has rknn-toolkit 1.7: converts extractors for the RK3399Pro's NPU.",
     ),
+    "executor": click.option(
+        "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+        help="Who makes the variants: this process, or Ray's nodes, as many at once as have room.",
+    ),
+    "ray_address": click.option(
+        "--ray-address", metavar="ADDRESS", help="Of a running Ray: ray://HOST:10001, HOST:6379, auto.  [default: one of its own]"
+    ),
+    "cpus": click.option("--cpus", type=click.IntRange(1, 1024), metavar="N", help="With Ray: cores, and threads, of each task.  [default: 1]"),
 }  # fmt: skip
+
+OF_RAY = ("executor", "ray_address", "cpus")
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,9 @@ class Asked:
     minutes: float | None = None
     keep: bool = False
     rknn_python: str | None = None
+    executor: str = "local"
+    ray_address: str | None = None
+    cpus: int | None = None
 
     @property
     def changes(self) -> tuple[str, ...]:
@@ -68,11 +83,15 @@ class Asked:
         """All that can be refused is refused here, before torch is imported. raises: StudyError, InputError"""
         from fercompress import studyfile
 
+        if self.executor != "ray" and (self.ray_address is not None or self.cpus is not None):
+            raise InputError(f"{'--cpus' if self.ray_address is None else '--ray-address'} is for --executor ray: give that too")
         loaded = studyfile.restricted(studyfile.load_study(self.name, self.changes), self.only, self.target, self.seeds)
         from fercompress.measuring import settled
+        from fercompress.raypool import Pool
         from fercompress.study import Request
 
-        return Request(settled(loaded), self.out or Path("reports") / loaded.name, self.data_root, self.keep, self.rknn_python)
+        pool = Pool(self.ray_address, self.cpus or 1) if self.executor == "ray" else None
+        return Request(settled(loaded), self.out or Path("reports") / loaded.name, self.data_root, self.keep, self.rknn_python, pool)
 
 
 def of_study(*fields: str) -> Callable[[Command], Command]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fercompress import absence, config, studyfile
+from fercompress import absence, config, raypool, studyfile
 from fercompress.assignment import NPU, Assignment, assign
 from fercompress.data import sheet, source
 from fercompress.data.cache import Progress
@@ -20,7 +20,7 @@ from fercompress.making import Maker, check
 from fercompress.measure import board
 from fercompress.measure.board import Board
 from fercompress.measure.schedule import MeasuredBundle
-from fercompress.measuring import measure_on, settled
+from fercompress.measuring import measure_on, run_id, settled
 from fercompress.model import optimise
 from fercompress.progress import Reporter
 from fercompress.records import Block, BlockKey, Clips, Fold
@@ -43,6 +43,7 @@ class Request:
     """What a person asked for: a study, where to write, where real data lies, and whether boards keep what was sent there.
 
     rknn_python: the Python that has rknn-toolkit, where a variant runs on the NPU
+    pool: Ray, where it is to make the variants; None: this process does, one after the other
     """
 
     study: config.Study
@@ -50,6 +51,7 @@ class Request:
     data_root: Path | None = None
     keep: bool = False
     rknn_python: str | None = None
+    pool: raypool.Pool | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,10 @@ def train_only(request: Request, tell: Reporter) -> list[dict[str, Any]]:
 
 def compress_only(request: Request, tell: Reporter) -> list[dict[str, Any]]:
     """The bundles: one row per variant, seed and fold; of those that could not be made the reason is the way."""
-    with preparing(request, tell) as prepared:
+    with preparing(request, tell) as prepared, _ray(request, prepared, tell) as ray:
+        if ray is not None and request.pool is not None:
+            log = raypool.make_ahead(ray, request.pool, prepared.maker, (), {}, tell, record=lambda _: None, done=set(), run_id="")
+            tell.note(log.sentence)
         return [
             {
                 "variant": name,
@@ -214,6 +219,19 @@ def measure_all(request: Request, prepared: Prepared, store: Store, tell: Report
     told = {"targets": [target.name for target in targets], **({"lacking": {"accuracy": UNTRAINED}} if study.untrained else {})}
     store.record_study({**study.model_dump(mode="json"), **told})
     store.record_clips(prepared.clips, prepared.folds)
+    with _ray(request, prepared, tell) as ray:
+        if ray is not None and request.pool is not None:
+            log = raypool.make_ahead(
+                ray, request.pool, prepared.maker, targets, prepared.assignment.absent, tell, record=store.record, done=store.done(),
+                run_id=run_id(prepared.workspace),
+            )  # fmt: skip
+            tell.note(log.sentence)
+        _measure(request, study, prepared, store, tell, ray, brief or {})
+
+
+def _measure(request: Request, study: config.Study, prepared: Prepared, store: Store, tell: Reporter, ray: Any, brief: Mapping[str, str]) -> None:
+    """ray: the connected module, whose boards are held while they are measured on; None without. brief: as for `measure_all`"""
+    targets = prepared.targets
     several: dict[str, list[MeasuredBundle]] = {variant.name: [] for variant in study.variants}
     unmade: dict[str, list[Unmade]] = {}
     for seed, fold in prepared.maker.cells():
@@ -231,15 +249,29 @@ def measure_all(request: Request, prepared: Prepared, store: Store, tell: Report
     keys: list[BlockKey] = []
     for target in targets:
         here = {name: bundles for name, bundles in several.items() if bundles and name not in prepared.assignment.absent[target.name]}
-        timed = {name: bundles for name, bundles in here.items() if name not in (brief or {})}
-        keys += measure_on(target, study, timed, prepared.workspace, prepared.clips, store, tell, keep=request.keep)
-        if (rest := {name: bundles for name, bundles in here.items() if name not in timed}) and "accuracy" in study.measure.passes:
-            alone = study.model_copy(update={"measure": study.measure.model_copy(update={"passes": ("accuracy",)})})
-            keys += measure_on(target, alone, rest, prepared.workspace, prepared.clips, store, tell, keep=request.keep)
-            keys += _recorded(list(absence.passed_over(study, target.name, rest, brief or {})), store)
+        with contextlib.nullcontext() if ray is None else raypool.held(ray, target.name):
+            timed = {name: bundles for name, bundles in here.items() if name not in brief}
+            keys += measure_on(target, study, timed, prepared.workspace, prepared.clips, store, tell, keep=request.keep)
+            if (rest := {name: bundles for name, bundles in here.items() if name not in timed}) and "accuracy" in study.measure.passes:
+                alone = study.model_copy(update={"measure": study.measure.model_copy(update={"passes": ("accuracy",)})})
+                keys += measure_on(target, alone, rest, prepared.workspace, prepared.clips, store, tell, keep=request.keep)
+                keys += _recorded(list(absence.passed_over(study, target.name, rest, brief)), store)
         blocks = absence.blocks(study, target.name, prepared.assignment, several, unmade, (study.seeds[0], prepared.folds[0].name))
         keys += _recorded(list(blocks), store)
     store.record_plan(keys)
+
+
+@contextlib.contextmanager
+def _ray(request: Request, prepared: Prepared, tell: Reporter) -> Iterator[Any]:
+    """The module, connected, or None where nobody asked for it."""
+    if request.pool is None:
+        yield None
+        return
+    with tell.stage("start Ray" if request.pool.address is None else f"connect to Ray at {request.pool.address}"):
+        stack = contextlib.ExitStack()
+        ray = stack.enter_context(raypool.connected(request.pool, [target.name for target in prepared.targets if target.kind != "local"]))
+    with stack:
+        yield ray
 
 
 def _recorded(blocks: list[Block], store: Store) -> list[BlockKey]:

@@ -15,7 +15,7 @@ from fercompress.options import Asked
 
 
 @click.command()
-@options.of_study("name", "data_root", "out", "only", "target", "seeds", "wishes", "tier", "minutes", "keep", "rknn_python")
+@options.of_study("name", "data_root", "out", "only", "target", "seeds", "wishes", "tier", "minutes", "keep", "rknn_python", *options.OF_RAY)
 @click.option("--plan", "plan_only", is_flag=True, help="Print what would run and about how long, and stop.")
 @click.option("--fresh", is_flag=True, help="Forget what an earlier run left in the output folder.")
 @options.as_json
@@ -28,7 +28,7 @@ def run(asked: Asked, plan_only: bool, fresh: bool, as_json: bool) -> None:
     from fercompress import forecast, study
 
     if plan_only:
-        stages = forecast.plan(request.study, request.data_root)
+        stages = forecast.plan(request.study, request.data_root, request.pool)
         _show(stages, as_json, "What would run: seconds are rough, for two cores; finished work is skipped")
         return
     with terminal.progress() as tell:
@@ -52,7 +52,7 @@ def train(asked: Asked, as_json: bool) -> None:
 
 
 @click.command()
-@options.of_study("name", "data_root", "out", "only", "target", "seeds", "wishes", "rknn_python")
+@options.of_study("name", "data_root", "out", "only", "target", "seeds", "wishes", "rknn_python", *options.OF_RAY)
 @options.as_json
 def compress(asked: Asked, as_json: bool) -> None:
     """Make the study's variants: train, compress, export their bundles, for the engines of its targets."""

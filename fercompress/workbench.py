@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import functools
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,12 +54,51 @@ class Workbench:
         for extraction in self._extractions.values():
             shutil.rmtree(extraction.folder, ignore_errors=True)
 
+    def found(self, variant: config.Variant, others: Mapping[str, Made | Unmade]) -> Made | None:
+        """The variant's bundle, if it was made on an earlier day. others: as for `make`"""
+        like = config.bytes_of(variant)
+        if like is not None and not isinstance(others.get(like), Made):
+            return None
+        return self._kept(self._keys(variant, others)[1])
+
+    def prepare(self, step: config.LowRank | None, wishes: Sequence[config.Quantize]) -> None:
+        """Everything that variants on one extractor share: its training, its cached features, and the trainings to bear rounding as wished."""
+        extraction = self._extraction(step)
+        if not self.desk.study.untrained:
+            _ = extraction.features, extraction.test_features
+        for wish in wishes:
+            extraction.rounded(wish)
+
+    def shared(self, step: config.LowRank | None, wishes: Sequence[config.Quantize]) -> tuple[list[Path], Path]:
+        """Where `prepare` keeps its trainings, and its features; nothing needs to be there."""
+        extraction = self._extraction(step)
+        return extraction.trainings(wishes), extraction.folder
+
     def make(self, variant: config.Variant, others: Mapping[str, Made | Unmade]) -> Made | Unmade:
         """The variant's bundle, found or made; others: what was made before it, for a control that is as large as another variant."""
-        desk, extraction, engine = self.desk, self._extraction(recipe.low_rank_step(variant)), self.desk.engine(variant.name)
+        desk, extraction = self.desk, self._extraction(recipe.low_rank_step(variant))
         like = config.bytes_of(variant)
         if like is not None and not isinstance(others.get(like), Made):
             return self._unmade(f"it is to be as large as {like}, which was not made")
+        trained_key, index = self._keys(variant, others)
+        if found := self._kept(index):
+            return found
+        converted = None if (wish := config.npu_step(variant)) is None else extraction.converted(wish)
+        if isinstance(converted, Unconvertible):
+            log = "" if converted.log is None else f" (log: {converted.log.relative_to(desk.workspace.root.resolve())})"
+            return self._unmade(f"its extractor cannot be converted for the NPU: {converted.reason}{log}")
+        made = self._new(variant, extraction, others, trained_key, converted)
+        facts = {
+            "folder": made.bundle.folder.name, "way": made.way, "history": asdict(made.history), "train_epoch_s": made.train_epoch_s,
+            "best_epoch_accuracy": made.best_epoch_accuracy, "last_epoch_accuracy": made.last_epoch_accuracy,
+        }  # fmt: skip
+        desk.workspace.save_json(index, facts)
+        return made
+
+    def _keys(self, variant: config.Variant, others: Mapping[str, Made | Unmade]) -> tuple[str, Path]:
+        """Of the predictor's training, and the file that says which bundle the variant's is."""
+        desk, extraction, engine = self.desk, self._extraction(recipe.low_rank_step(variant)), self.desk.engine(variant.name)
+        like = config.bytes_of(variant)
         wanted_bytes = None if like is None else stored_bytes(others, like)
         structure = [step.model_dump() for step in recipe.predictor_steps(variant)]
         if like is not None:  # rounding decides how many units the bytes allow
@@ -79,21 +119,7 @@ class Workbench:
             # An earlier manifest named the opset that nothing was converted from.
             toolkit and (toolkit, "opset of the conversion"),
         )
-        index = desk.workspace.work("bundle", bundle_key).with_suffix(".json")
-        found = desk.workspace.load_json(index)
-        if found is not None and (desk.workspace.bundles / found["folder"]).is_dir():
-            return self._found(found)
-        converted = None if wish is None else extraction.converted(wish)
-        if isinstance(converted, Unconvertible):
-            log = "" if converted.log is None else f" (log: {converted.log.relative_to(desk.workspace.root.resolve())})"
-            return self._unmade(f"its extractor cannot be converted for the NPU: {converted.reason}{log}")
-        made = self._new(variant, extraction, others, trained_key, converted)
-        facts = {
-            "folder": made.bundle.folder.name, "way": made.way, "history": asdict(made.history), "train_epoch_s": made.train_epoch_s,
-            "best_epoch_accuracy": made.best_epoch_accuracy, "last_epoch_accuracy": made.last_epoch_accuracy,
-        }  # fmt: skip
-        desk.workspace.save_json(index, facts)
-        return made
+        return trained_key, desk.workspace.work("bundle", bundle_key).with_suffix(".json")
 
     @property
     def feature_map(self) -> tuple[int, int, int]:
@@ -164,7 +190,10 @@ class Workbench:
     def _dense(self) -> bundle.DenseSize:
         return bundle.DenseSize.of(self.desk.teacher.network.extractor, self.desk.teacher.network.predictor, self._inputs)
 
-    def _found(self, facts: dict[str, Any]) -> Made:
+    def _kept(self, index: Path) -> Made | None:
+        facts = self.desk.workspace.load_json(index)
+        if facts is None or not (self.desk.workspace.bundles / facts["folder"]).is_dir():
+            return None
         teacher, history = self.desk.teacher, History.of(facts["history"])
         return Made(
             bundle.load(self.desk.workspace.bundles / facts["folder"]), teacher.seed, teacher.fold, facts["way"], history,
