@@ -41,7 +41,7 @@ class Work:
 
 
 def projection(layer: Mapping[str, Any], frames: int) -> Work | None:
-    """Of a manifest's layer: its input-to-hidden train as it runs; None where that is dense or padded (it runs merged), or the plan is not recorded."""
+    """Of a manifest's layer: its input-to-hidden train as it runs; None where that is dense, padded (it runs merged), or no plan is recorded."""
     train = layer.get("input")
     if not isinstance(train, Mapping) or "ranks" not in train or train.get("padding") or "plan_us" not in layer:
         return None
