@@ -44,6 +44,11 @@ def test_a_variant_that_saw_fewer_clips_is_compared_on_those() -> None:
     blind = [np.where(np.isnan(scores[2]), np.nan, score) for score in scores]
     assert found[0, 2] == tied(blind[0], blind[2])
     assert found[1, 2] == tied(blind[1], blind[2])
+    scores[2][0] = np.nan  # a seed that it was not trained with
+    kept = [score[1:] for score in scores]
+    assert ties.tied_in_accuracy(scores, PEOPLE, resamples=500)[2].tolist() == ties.tied_in_accuracy(kept, PEOPLE, resamples=500)[2].tolist()
+    both = [scores[2], np.where(np.isnan(scores[2]), np.nan, 0.0)]
+    assert not ties.tied_in_accuracy(both, PEOPLE, resamples=500)[0, 1]
     scores[2][:] = np.nan
     assert not ties.tied_in_accuracy(scores, PEOPLE, resamples=500)[0, 2]  # never compared
 

@@ -22,19 +22,19 @@ def targets(given: ReportInput) -> Table | None:
     rows = {(row["variant"], row["target"]): row for row in given.rows}
     names = [name for name in given.recipes if any((name, target) in rows for target in given.targets)]
     columns: list[tuple[Cell, list[Cell]]] = []
-    for column in SHOWN:
-        for target in given.targets:
-            title = f"{column.title}: {target}"
-            cells = [_shown(given, column, rows.get((name, target)), notes) for name in names]
-            columns.append(notes.shared(title, cells))
     for other in others:
         alike = notes.mark(ALIKE)
         columns.append((Cell(f"Same answers: {other} as {first}", marks=(alike,)), [same_answers(given, name, first, other) for name in names]))
         times = notes.mark(TIMES)
         pairs = [(rows.get((name, first)), rows.get((name, other))) for name in names]
         columns.append((Cell(f"Time per clip: {other} over {first}", marks=(times,)), [_times(*pair) for pair in pairs]))
+    for column in SHOWN:
+        for target in given.targets:
+            title = f"{column.title}: {target}"
+            cells = [_shown(given, column, rows.get((name, target)), notes) for name in names]
+            columns.append(notes.shared(title, cells))
     lines = zip((variant_cell(given, name) for name in names), *(cells for _, cells in columns), strict=True)
-    return Table("targets", "Targets side by side", (Cell("Variant"), *(head for head, _ in columns)), tuple(lines), notes.texts)
+    return Table("targets", "What the same files do on each target", (Cell("Variant"), *(head for head, _ in columns)), tuple(lines), notes.texts)
 
 
 def _shown(given: ReportInput, column: Column, row: Row | None, notes: Notes) -> Cell:

@@ -20,8 +20,8 @@ from fercompress.tt.shape import TTShape
 
 MODEL = f"Modelled time of the products alone, for {ONNXRUNTIME.where}: good to a factor of about 2."
 MACS = (
-    "Multiply-accumulates of one clip. Of an LSTM: the projection of all frames, and the recurrence, whose train a runtime merges when it loads the "
-    "file; activations and the classifier are not counted."
+    "Multiply-accumulates of one clip in the LSTM's layers that are tensor trains: the projection of all frames, and the recurrence, whose train a "
+    "runtime merges when it loads the file; activations and the classifier are not counted."
 )
 ALONE = "n/a: a runtime runs the LSTM as a few operators; a layer is not timed alone."
 
@@ -41,13 +41,12 @@ class Work:
 
 
 def projection(layer: Mapping[str, Any], frames: int) -> Work | None:
-    """Of a manifest's layer: its input-to-hidden train as it runs; None where that is dense, or the plan is not recorded."""
+    """Of a manifest's layer: its input-to-hidden train as it runs; None where that is dense, padded (it runs merged), or no plan is recorded."""
     train = layer.get("input")
-    if not isinstance(train, Mapping) or "ranks" not in train or "plan_us" not in layer:
+    if not isinstance(train, Mapping) or "ranks" not in train or train.get("padding") or "plan_us" not in layer:
         return None
     bits = next((bits for bits in (8, 4) if f"int{bits}" in str(train["storage"])), 32)
-    rows, columns = int(train.get("padded_rows", 0)), int(train.get("padded_columns", 0))
-    shape = TTShape(tuple(train["outputs"]), tuple(train["inputs"]), tuple(train["ranks"]), rows, columns)
+    shape = TTShape(tuple(train["outputs"]), tuple(train["inputs"]), tuple(train["ranks"]))
     plans = {each: Plan.for_lstm(shape, frames, bits=each, costs=ONNXRUNTIME) for each in (32, bits)}
     now = next((candidate for candidate in plans[bits].candidates if candidate.name == layer["execution"]), None)
     dense = next(candidate for candidate in plans[32].candidates if candidate.execution == "dense")

@@ -23,6 +23,7 @@ def card(given: ReportInput, row: Row) -> Table:
         ("Latency", _latency(given, row)),
         ("State of the target", _conditions(given, row)),
         ("What was measured", _bundle(given.manifests.get(row["variant"]), given)),
+        ("How it was made", _made(given.manifests.get(row["variant"]), row)),
         ("Choosing", "Validation clips chose the epoch that was kept, and choose the advice above; test clips choose nothing."),
         ("Faults", _faults(given, row)),
         ("Doubts", " ".join(f"{_sentence(doubt)}." for doubt in row.get("doubts") or ()) or "None was raised."),
@@ -94,6 +95,17 @@ def _bundle(manifest: Mapping[str, Any] | None, given: ReportInput) -> str:
     one = f"The same files for size, latency and memory{accuracy}"
     same = f" Largest difference between torch and the engine on {agreement.get('clips')} clips: {told}." if told else ""
     return f"{files + '. ' if files else ''}{one}{same}"
+
+
+def _made(manifest: Mapping[str, Any] | None, row: Row) -> str:
+    if manifest is None:
+        return ""
+    epochs = f", {_many(row['train_epochs'], 'epoch')} of its predictor" if row.get("train_epochs") else ""
+    with_ = ", ".join(f"{library} {version}" for library, version in (manifest.get("made_with") or {}).items())
+    checked = (manifest.get("checks") or {}).get("pruning_free") or {}
+    pruned = [checked.get(key) for key in ("weights_pruned", "units_dropped")]
+    free = f" Checked before export: {pruned[0]} weights pruned, {pruned[1]} units dropped." if None not in pruned else ""
+    return f"{_sentence(str(manifest.get('way') or 'not told'))}{epochs}; {manifest.get('engine')}, with {with_}.{free}"
 
 
 def _several(given: ReportInput) -> bool:

@@ -31,8 +31,8 @@ def tied_in_accuracy(scores: Sequence[Floats], clusters: Sequence[str], *, resam
         unseen = np.isnan(scores[one]) | np.isnan(scores[other])
         if unseen.all():
             return False
-        if means is None or (np.isnan(scores[one]) != np.isnan(scores[other])).any():
-            rows = ~unseen.all(axis=1)
+        rows = ~unseen.all(axis=1)
+        if means is None or not rows.all() or (np.isnan(scores[one]) != np.isnan(scores[other])).any():
             pair = [np.where(unseen, np.nan, scores[which])[rows] for which in (one, other)]
             low, high = accuracy_change(pair[0], pair[1], clusters, resamples=resamples, seed=seed).interval(TAIL)
         else:
