@@ -29,7 +29,7 @@ import torch
 from rich.console import Console
 
 from fercompress import choice, config, searching, stats, studyfile
-from fercompress.errors import InputError
+from fercompress.errors import InputError, ShapeError
 from fercompress.progress import Reporter
 from fercompress.search import optimise
 from fercompress.search.trial import Budget
@@ -60,31 +60,38 @@ def volume(points: list[Point], baseline: Point) -> float:
     return stats.hypervolume(placed, (100 * (baseline[0] - FLOOR), math.log10(baseline[1])))
 
 
-def in_time(bench: searching.TrialBench, seconds: float, clock: Callable[[], float] = time.monotonic) -> dict[str, Point]:
+def in_time(bench: searching.TrialBench, seconds: float, clock: Callable[[], float]) -> dict[str, Point]:
     start, found = clock(), {}
     for variant in grid():
-        point = bench.whole(variant)
+        try:
+            point = bench.whole(variant)
+        except ShapeError:  # a rank that this model's bonds do not carry
+            continue
         if clock() - start > seconds:
             break
         found[variant.name] = point
     return found
 
 
-def searched(bench: searching.TrialBench, out: Path, study: config.Study, seconds: float, seed: int, margin: float) -> dict[str, Point]:
+def searched(
+    bench: searching.TrialBench, out: Path, study: config.Study, seconds: float, seed: int, margin: float, clock: Callable[[], float]
+) -> dict[str, Point]:
     """The clock is of the whole arm, not of the trials' own seconds alone."""
-    start = time.monotonic()
+    start = clock()
     found: dict[str, Point] = {}
 
     def told(ended: Any, _: Any) -> None:
-        if ended.whole and time.monotonic() - start <= seconds:
+        if ended.whole and clock() - start <= seconds:
             found[ended.name] = (ended.validation_accuracy, ended.stored_bytes)
 
     wish = optimise.Wish(seconds, None, seed, Budget(), margin)
-    optimise.search(bench.space(), bench, out / "search.jsonl", wish, searching.others(study), told)
+    optimise.search(bench.space(), bench, out / "search.jsonl", wish, searching.others(study), told, clock)
     return found
 
 
-def seed_row(study: config.Study, out: Path, seed: int, minutes: float, data_root: Path | None, tell: Reporter) -> dict[str, Any]:
+def seed_row(
+    study: config.Study, out: Path, seed: int, minutes: float, data_root: Path | None, clock: Callable[[], float], tell: Reporter
+) -> dict[str, Any]:
     one = study.model_copy(update={"seeds": (seed,)})
     arms: dict[str, dict[str, Point]] = {}
     baseline: Point | None = None
@@ -96,11 +103,11 @@ def seed_row(study: config.Study, out: Path, seed: int, minutes: float, data_roo
     for arm in ("grid", "search") if seed % 2 else ("search", "grid"):  # neither is always the first
         folder = out / f"seed-{seed}-{arm}"
         shutil.rmtree(folder, ignore_errors=True)
-        for path in teacher.glob("work/teacher-*"):
+        for path in (*teacher.glob("work/teacher-*"), *teacher.glob("work/clips-*")):
             shutil.copytree(path, folder / "work" / path.name)
         with preparing(Request(searching.alone(one), folder, data_root), tell) as prepared:
             bench = searching.TrialBench(prepared, tell)
-            arms[arm] = in_time(bench, 60 * minutes) if arm == "grid" else searched(bench, folder, one, 60 * minutes, seed, margin)
+            arms[arm] = in_time(bench, 60 * minutes, clock) if arm == "grid" else searched(bench, folder, one, 60 * minutes, seed, margin, clock)
             bench.clear()
     volumes = {arm: volume(list(points.values()), baseline) for arm, points in arms.items()}
     return {
@@ -118,19 +125,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=20.0, help="of each arm and seed")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="that torch computes with, in both arms")
+    parser.add_argument("--cpu", action="store_true", help="minutes of this process's CPU time, not of the clock: for a machine with other work")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--set", dest="wishes", action="append", default=[], metavar="KEY=VALUE", help="as in `fercompress run`")
     wanted = parser.parse_args(arguments)
     torch.set_num_threads(wanted.threads)
+    clock = time.process_time if wanted.cpu else time.monotonic
     try:
         study = studyfile.load_study(wanted.study, wanted.wishes)
         with Reporter(Console(stderr=True)) as tell:
-            rows = [seed_row(study, wanted.out, seed, wanted.minutes, wanted.data_root, tell) for seed in range(wanted.seeds)]
+            rows = [seed_row(study, wanted.out, seed, wanted.minutes, wanted.data_root, clock, tell) for seed in range(wanted.seeds)]
     except InputError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     ratios = [row["ratio"] for row in rows if row["ratio"]]
-    told = {"study": study.name, "minutes": wanted.minutes, "threads": wanted.threads, "floor": FLOOR, "ratios": ratios, "rows": rows}
+    told = {
+        "study": study.name,
+        "minutes": wanted.minutes,
+        "cpu": wanted.cpu,
+        "threads": wanted.threads,
+        "floor": FLOOR,
+        "ratios": ratios,
+        "rows": rows,
+    }
     print(json.dumps(told, indent=1))
     return 0
 

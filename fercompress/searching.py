@@ -114,7 +114,7 @@ class TrialBench:
 
     def space(self) -> Space:
         """raises: ModelError, ShapeError for an LSTM that cannot be put into tensor-train form"""
-        network, clips = self._desk.teacher.network, self._clips
+        network = self._desk.teacher.network
         lstm = tensorize.dense_lstm(network.predictor)[1]
         channels = self._bench.feature_map[0]
         skeletons: dict[Layout, tuple[TTShape, TTShape]] = {}
@@ -124,7 +124,7 @@ class TrialBench:
             assert first is not None  # a step for both parts
             assert second is not None
             skeletons[layout] = (first, second)
-        return Space(skeletons, low_rank=bool(lowrank.supported(network.extractor)) and clips.frames.shape[1] > 0)
+        return Space(skeletons, low_rank=bool(lowrank.supported(network.extractor)))
 
     def sketch(self, variant: config.Variant) -> Sketch:
         sketched = self._bench.sketched(variant)

@@ -213,14 +213,25 @@ def test_a_file_that_is_no_search_is_refused(tmp_path):
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_a_mutation_changes_one_or_two_answers_to_others_that_there_are(seed):
-    choices = {"a": range(5), "b": range(2), "layout": ["x", "y", "z"], "only": range(1)}
-    answers = {"a": 0, "b": 1, "layout": "y", "only": 0}
+def test_a_mutation_changes_a_few_answers_or_all_ranks_together(seed):
+    choices = {"width": range(9), "b": range(2), "layout": ["x", "y", "z"], "only": range(1), "input rank 1": range(10), "hidden rank 1": range(5)}
+    answers = {"width": 4, "b": 1, "layout": "y", "only": 0, "input rank 1": 6, "hidden rank 1": 1}
     changed = trial.mutated(answers, choices, np.random.default_rng(seed))
-    differing = [question for question in answers if changed[question] != answers[question]]
+    differing = {question for question in answers if changed[question] != answers[question]}
     assert len(differing) <= 2
     assert all(changed[question] in choices[question] for question in answers)
-    assert changed["a"] in (0, 1)
+    assert abs(changed["width"] - 4) <= 3
+
+
+def test_ranks_that_move_together_move_by_as_many_places():
+    choices, answers = {"input rank 1": range(10), "hidden rank 1": range(10)}, {"input rank 1": 5, "hidden rank 1": 4}
+    steps = [
+        (changed["input rank 1"] - 5, changed["hidden rank 1"] - 4)
+        for changed in (trial.mutated(answers, choices, np.random.default_rng(seed)) for seed in range(200))
+    ]
+    together = [step for step in steps if step[0] == step[1]]
+    assert {step for step, _ in together} == {-3, -2, -1, 1, 2, 3}
+    assert len(together) > 50
 
 
 def test_a_trial_survives_its_own_text():

@@ -23,6 +23,9 @@ COLUMNS = ("front_probability_stored_bytes", "front_probability_latency_clip")
 
 def fill(row: Row, found: Front) -> None:
     """found: what `fronts` returned for the row's target."""
+    if row.absent:
+        row.lack(row.absent, *COLUMNS)
+        return
     mine = found[row.variant]
     for column in COLUMNS:
         told = mine[column]

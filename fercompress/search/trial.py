@@ -13,6 +13,9 @@ from fercompress import config, stats
 
 # How far a trial came. "sketched": nothing trained; "short": a short training; "whole": trained as the study says, exported and validated
 Stage = Literal["begun", "sketched", "short", "whole"]
+RANK = " rank"  # in a question about one bond's
+REACH = 3  # places on a ladder that a neighbour may be away
+TOGETHER = 0.3  # share of the neighbours whose ranks move together: one bond alone is soon held back by the others
 BEATEN_BY = 2  # so many sketches that beat one end it: what a train keeps before it is trained says little about what it has afterwards
 
 
@@ -110,17 +113,21 @@ def same(variant: config.Variant, trials: Iterable[Trial]) -> Trial | None:
 
 
 def mutated(answers: Mapping[str, Any], choices: Mapping[str, Sequence[Any]], random: np.random.Generator) -> dict[str, Any]:
-    """Answers with one or two of them changed: a neighbour where they have an order, any other one where they have none.
+    """Answers with one or two of them changed, by up to REACH places where they have an order; or with all ranks moved by as many places together.
 
     choices: question -> the answers that there are, where they have no order; range(n) where they have one
     """
     changed = dict(answers)
-    for question in random.choice(sorted(changed), size=min(len(changed), int(random.integers(1, 3))), replace=False):
-        there = choices[str(question)]
+    ranks = [question for question in sorted(changed) if RANK in question and isinstance(choices[question], range)]
+    if ranks and random.random() < TOGETHER:
+        step = int(random.choice([step for step in range(-REACH, REACH + 1) if step]))
+        return changed | {question: min(max(changed[question] + step, 0), choices[question][-1]) for question in ranks}
+    for question in map(str, random.choice(sorted(changed), size=min(len(changed), int(random.integers(1, 3))), replace=False)):
+        there = choices[question]
         if isinstance(there, range):
-            near = [place for place in (changed[question] - 1, changed[question] + 1) if place in there]
+            others = [place for place in there if 0 < abs(place - changed[question]) <= REACH]
         else:
-            near = [place for place in there if place != changed[question]]
-        if near:
-            changed[str(question)] = near[int(random.integers(len(near)))]
+            others = [place for place in there if place != changed[question]]
+        if others:
+            changed[question] = others[int(random.integers(len(others)))]
     return changed
