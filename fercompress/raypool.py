@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ from fercompress.workspace import Workspace
 
 RETRIES = 3  # of a task whose worker or node was lost
 MISSING = "--executor ray needs Ray, which is not installed here: pip install 'fercompress[ray]'"
+STARTED = "is it started there (`ray start --head`)?"
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def connected(pool: Pool, boards: Sequence[str]) -> Iterator[Any]:
         import ray
     except ImportError as error:
         raise InputError(MISSING) from error
+    _check_reached(pool.address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if pool.address is None:
         quiet |= {"resources": {resource(name): 1 for name in boards}, "include_dashboard": False, "num_cpus": max(os.cpu_count() or 1, pool.cpus)}
@@ -118,11 +121,22 @@ def connected(pool: Pool, boards: Sequence[str]) -> Iterator[Any]:
         ray.init(address=pool.address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"no Ray at {pool.address or 'this machine'}: {reason}; is it started there (`ray start --head`)?") from error
+        raise InputError(f"no Ray at {pool.address or 'this machine'}: {reason}; {STARTED}") from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_reached(address: str | None) -> None:
+    """Ray itself tries for minutes. raises: InputError where nothing listens"""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10.0).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no Ray at {address}: {error.strerror if isinstance(error, OSError) else error}; {STARTED}") from error
 
 
 def slots(ray: Any, pool: Pool) -> int:

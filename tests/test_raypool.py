@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import facetrees
 import pytest
 import test_study
 import torch
@@ -230,6 +231,47 @@ def test_a_cluster_is_used_from_outside_it(cluster, alone, tmp_path):
     assert {row["variant"]: Path(row["bundle"]).name[-12:] for row in json.loads(done.stdout)} == {
         name: alone[f"{name} 0 subjects"][:12] for name in ("dense-fp32", "tt-r2")
     }
+
+
+PLANNED = """
+[study]
+name = "planned"
+baseline = "dense-fp32"
+[data]
+name = "folder"
+protocol = "leave-one-subject-out"
+frames = 2
+size = 32
+faces = { by = "none" }
+[[variant]]
+name = "dense-fp32"
+[[variant]]
+name = "tt-r{rank}"
+matrix = { rank = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19] }
+recipe = [{ step = "tensor-train", rank = "{rank}" }]
+"""
+
+
+def test_three_sets_of_ten_folds_and_twenty_variants_are_planned_with_their_cost_before_anything_starts(cluster, tmp_path, monkeypatch):
+    monkeypatch.setitem(test_study.ENVIRONMENT, "XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "planned.toml").write_text(PLANNED)
+    counted = 0
+    for name in ("first", "second", "third"):
+        facetrees.folder(tmp_path / name, subjects=10, clips=1, frames=2, traps=False)
+        asked = ("run", "planned.toml", "--data-root", name, "--plan", "--json", "--executor", "ray", "--ray-address", cluster.address)
+        done = test_study.fercompress_run(tmp_path, *asked)
+        assert done.returncode == 0, done.stderr
+        rows = json.loads(done.stdout)
+        (tasks,) = (row for row in rows if row["stage"] == "ray")
+        (total,) = (row for row in rows if row["stage"] == "total")
+        # A fold: a teacher, its features, twenty trainings of which one is none. No longer than one after the other, no shorter than by all hands.
+        work = sum(row["about_seconds"] for row in rows if row["stage"] in ("train", "export"))
+        assert work / 3 - 2 <= tasks["about_seconds"] <= work + 2
+        assert total["times"] == 200
+        assert total["about_seconds"] >= tasks["about_seconds"]
+        counted += tasks["times"]
+    assert counted == 3 * 10 * 22
+    assert not (tmp_path / "reports").exists()
 
 
 def test_no_ray_at_an_address_is_one_line(tmp_path):
