@@ -165,6 +165,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         "one process with as many threads as it likes; the same frames of the same files, in turns. Above 1: ours takes less time. In brackets the "
         f"slowest and the fastest round. {report['host']['cores']} cores, {report['host']['machine']}, OpenCV {report['host']['opencv']}.",
         "",
+        f"Load of the machine before it began: {report['host']['load_before']} (1 is one busy core; others at work flatter more processes).",
+        "",
         "| what | clips | decoded frames | ours, frames/s | OpenCV, frames/s | times less time | difference, grey levels |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -223,7 +225,9 @@ def main(arguments: list[str] | None = None) -> int:
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    host = {"machine": platform.machine(), "cores": os.cpu_count(), "opencv": cv2.__version__, "faces_version": faces.VERSION}
+    # Others at work share the cores by processes: two get more than one, so that figures of a busy machine flatter ours.
+    host: dict[str, Any] = {"load_before": round(os.getloadavg()[0], 1)}
+    host |= {"machine": platform.machine(), "cores": os.cpu_count(), "opencv": cv2.__version__, "faces_version": faces.VERSION}
     if wanted.memory:
         report = {"host": host, "memory": memory(wanted.memory, wanted.processes, tell)}
     else:

@@ -46,5 +46,6 @@ def test_the_memory_of_a_build_is_measured(decode):
 def test_rows_are_told_as_a_table(decode):
     row = {"what": "pictures, faces by none", "clips": 8, "decoded_frames": 128, "frames_per_s": {"ours": 1500.2, "opencv": 1000.4}, "speedup": 1.5,
            "speedup_per_round": [1.4, 1.5, 1.62], "mean_difference_grey_levels": 0.04}  # fmt: skip
-    told = decode.markdown({"processes": 2, "host": {"cores": 2, "machine": "x86_64", "opencv": "4.11"}, "speed": [row]})
+    told = decode.markdown({"processes": 2, "host": {"cores": 2, "machine": "x86_64", "opencv": "4.11", "load_before": 3.5}, "speed": [row]})
     assert "| pictures, faces by none | 8 | 128 | 1,500 | 1,000 | 1.50 [1.40, 1.62] | 0.0 |" in told
+    assert "Load of the machine before it began: 3.5" in told
