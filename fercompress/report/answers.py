@@ -32,7 +32,7 @@ def confusion(given: ReportInput, target: str, variant: str) -> Table | None:
     lines = []
     for index, name in enumerate(classes):
         cells = [_share(float(count), int(totals[index]), index == column) for column, count in enumerate(counts[index])]
-        lines.append((Cell(name), *cells, _recall(float(counts[index, index]), int(totals[index]), int(clips[index]))))
+        lines.append((Cell(name), *cells, _recall(given, float(counts[index, index]), int(totals[index]), int(clips[index]))))
     silent = int((~answered).sum())
     notes = (
         "In percent of each true class (row); all seeds and folds together."
@@ -52,11 +52,16 @@ def _share(count: float, total: int, right: bool) -> Cell:
     return Cell(f"{100 * share:.0f}" if share >= 0.005 else "", exact=f"{count_text(count)} of {count_text(total)}", style=style)
 
 
-def _recall(right: float, total: int, clips: int) -> Cell:
+def _recall(given: ReportInput, right: float, total: int, clips: int) -> Cell:
     if not total:
         return Cell("n/a", "no clip of this class", missing=True)
     low, high = stats.wilson_interval(right / total * clips, clips)
-    return Cell(percent_text(right / total), f"{interval_text((low, high), percent=True)}, n = {count_text(clips)}", exact=f"{right / total}")
+    return Cell(_text(given, right / total), f"{interval_text((low, high), percent=True)}, n = {count_text(clips)}", exact=f"{right / total}")
+
+
+def _text(given: ReportInput, share: float) -> str:
+    """Marked wherever it is read, as every accuracy of leaky folds is."""
+    return percent_text(share) + (f" ({MARK})" if given.leaky else "")
 
 
 def people(given: ReportInput, target: str, variant: str) -> Table | None:
@@ -70,10 +75,10 @@ def people(given: ReportInput, target: str, variant: str) -> Table | None:
         return None
     few = len(each) <= ALL_PEOPLE
     shown = each if few else each[:WORST_PEOPLE]
-    lines = [(Cell(name), Cell(percent_text(share), exact=f"{share}"), Cell(count_text(clips))) for name, share, clips in shown]
+    lines = [(Cell(name), Cell(_text(given, share), exact=f"{share}"), Cell(count_text(clips))) for name, share, clips in shown]
     if not few:
         shares = np.array([share for _, share, _ in each])
-        spread = ", ".join(f"{percent_text(float(np.quantile(shares, q)))}" for q in (0.1, 0.5, 0.9))
+        spread = ", ".join(_text(given, float(np.quantile(shares, q))) for q in (0.1, 0.5, 0.9))
         perfect = int((shares == 1).sum())
         lines.insert(
             0,

@@ -115,9 +115,10 @@ def _point(given: ReportInput, row: Row, axes: Sequence[Axis]) -> Point:
         bounds = _bounds(given, row, axis)
         low, high = (None, None) if bounds is None else (_short(bounds[0] * axis.scale), _short(bounds[1] * axis.scale))
         figures[axis.key] = (_short(value * axis.scale), low, high)
-        text = axis.show(value) + ("" if bounds is None else f" {_bounds_text(axis, bounds)}")
+        shown = marked(row, axis.show(value)) if axis.key == "accuracy" else axis.show(value)
+        text = shown + ("" if bounds is None else f" {_bounds_text(axis, bounds)}")
         timing = given.timing_word(row["target"]) if axis.stage else ""
-        lines.append(f"{timing}{axis.title}: {marked(row, text) if axis.key == 'accuracy' else text}")
+        lines.append(f"{timing}{axis.title}: {text}")
     lines += [f"{title}: {show(row[key])}" for key, title, show in TOLD if row.get(key) is not None]
     recipe = tuple(f"· {step_text(step)}" for step in given.recipe(name)) or ("· none: as the teacher was trained",)
     way = str(row.get("way") or "not known")
