@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 from fercompress.errors import DiskFullError, ResultsError
 from fercompress.report import (
     beside,
+    budgets,
     cells,
     controls,
     explorer,
@@ -71,21 +72,21 @@ def render_runs(compared_runs: Sequence[runs.Run], out: Path) -> RenderedRuns:
     with _named_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     compared = runs.compare(compared_runs)
-    context = {"compared": compared, "ids": {}, **_interactive(compared.merged, {})}
+    context = {"compared": compared, "ids": {}, **_interactive(compared.merged, {}, None)}
     environment = _environment()
     names = {"index.html": "runs.html", "report.md": "runs.md"}
     made = [_write(out / name, environment.get_template(template).render(context).encode()) for name, template in names.items()]
     return RenderedRuns(tuple(remark.text for remark in compared.remarks), tuple(made))
 
 
-def _interactive(given: ReportInput, ids: Mapping[str, str]) -> dict[str, Any]:
-    """What every page needs: its style, its scripts and what they draw. ids: variant -> the id of its section"""
+def _interactive(given: ReportInput, ids: Mapping[str, str], budget: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What every page needs: its style, its scripts and what they draw. ids: variant -> the id of its section; budget: what a budget chooses from"""
     seen = explorer.explorer(given)
     return {
         "given": given,
         "explorer": seen,
         "scripts": scripts(),
-        "data": json_element({"explorer": None if seen is None else explorer.data(given, seen, ids)}),
+        "data": json_element({"explorer": None if seen is None else explorer.data(given, seen, ids), "budget": budget}),
         "css": importlib.resources.files("fercompress_templates").joinpath("page.css").read_text(encoding="utf-8"),
     }
 
@@ -94,7 +95,7 @@ def texts(given: ReportInput, stories: Sequence[Story], pictures: Mapping[str, S
     """index.html and report.md. stories: one per target; pictures: by target"""
     ids = variants.anchors(list(given.recipes))
     context = {
-        **_interactive(given, ids),
+        **_interactive(given, ids, budgets.data(given)),
         "ids": ids,
         "beside": beside.targets(given),
         "variants": variants.pages(given, ids),

@@ -28,7 +28,8 @@ class Scripts:
 
 @functools.cache
 def scripts() -> Scripts:
-    page = importlib.resources.files("fercompress_templates").joinpath("page.js").read_text(encoding="utf-8")
+    templates = importlib.resources.files("fercompress_templates")
+    page = "\n".join(templates.joinpath(name).read_text(encoding="utf-8") for name in ("page.js", "budget.js"))
     plotly = importlib.resources.files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
     packed = base64.b64encode(zlib.compress(plotly, 9)).decode("ascii")
     return Scripts(page, f"data:application/zlib;base64,{packed}", f"{_source(page.encode())} {_source(plotly)}")
