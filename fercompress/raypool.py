@@ -118,7 +118,7 @@ def connected(pool: Pool, boards: Sequence[str]) -> Iterator[Any]:
     if pool.address is None:
         quiet |= {"resources": {resource(name): 1 for name in boards}, "include_dashboard": False, "num_cpus": max(os.cpu_count() or 1, pool.cpus)}
     try:
-        ray.init(address=pool.address, **quiet)
+        ray.init(address=pool.address or "local", **quiet)  # "local": of its own, though another one may run here
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"no Ray at {pool.address or 'this machine'}: {reason}; {STARTED}") from error
