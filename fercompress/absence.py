@@ -8,7 +8,7 @@ from fercompress import config
 from fercompress.assignment import Assignment
 from fercompress.made import Unmade
 from fercompress.measure.schedule import Bundles
-from fercompress.records import Block, BlockKey, Pass, Status, digest
+from fercompress.records import NOT_HERE, Block, BlockKey, Pass, Status, digest
 
 
 def blocks(
@@ -29,6 +29,15 @@ def blocks(
         elif Pass.ACCURACY in passes:
             places = [((each.seed, each.fold.name), each.reason) for each in missing]
             yield from (_block(variant.name, target, Pass.ACCURACY, place, "", Status.FAILED, reason) for place, reason in places)
+
+
+def passed_over(study: config.Study, target: str, bundles: Bundles, why: Mapping[str, str]) -> Iterator[Block]:
+    """One block for each pass but accuracy of variants that are worth no more than that. why: by variant"""
+    for name, (first, *_) in bundles.items():
+        for pass_ in map(Pass, study.measure.passes):
+            if pass_ is not Pass.ACCURACY:
+                place = (first.seed, first.fold)
+                yield _block(name, target, pass_, place, first.bundle.sha256, Status.EXCLUDED, f"{NOT_HERE}{why[name]}")
 
 
 def _block(variant: str, target: str, pass_: Pass, place: tuple[int, str], sha256: str, status: Status, reason: str) -> Block:

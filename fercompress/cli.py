@@ -22,9 +22,11 @@ from fercompress.bundlecli import bundle
 from fercompress.datacli import get
 from fercompress.errors import DataError, FercompressError, InputError
 from fercompress.gatecli import calibrate, compare, gate
+from fercompress.pickcli import pick
 from fercompress.plancli import plan
 from fercompress.predictcli import predict
 from fercompress.records import Doubt, LeftOut
+from fercompress.searchcli import search
 from fercompress.verifycli import verify
 
 INTERNAL_ERROR = 70  # sysexits.h: a mistake of ours, with a traceback
@@ -84,8 +86,8 @@ def app() -> None:
 
     STUDY is a shipped study's name or a .toml file (`fercompress init` writes one to edit).
 
-    Exit codes: 0 ok, 1 a gate found something worse or a sealed run was changed, 2 usage or bad input, 3 a gate was inconclusive, 4 device or
-    infrastructure (a full disk too), 5 not comparable, 70 internal error, 130 Ctrl-C.
+    Exit codes: 0 ok, 1 a gate found something worse, a sealed run was changed or no variant fits a budget, 2 usage or bad input, 3 a gate was
+    inconclusive or no variant is known to fit, 4 device or infrastructure (a full disk too), 5 not comparable, 70 internal error, 130 Ctrl-C.
     """
 
 
@@ -273,7 +275,7 @@ def init(path: Path) -> None:
     click.echo(f"wrote {path}; edit it, then: fercompress run {path}")
 
 
-for command in (board, bundle, calibrate, compare, gate, plan, predict, verify):
+for command in (board, bundle, calibrate, compare, gate, pick, plan, predict, search, verify):
     app.add_command(command)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from fercompress import config
 from fercompress.compress import distill, fakequant, lowrank, quantize, static
 from fercompress.desk import Desk, evenly
 from fercompress.errors import InputError
-from fercompress.export import onnx_file, packing, rknn_file
+from fercompress.export import bundle, onnx_file, packing, rknn_file
 from fercompress.export.rknn_file import Converted, Rounding, Unconvertible
 from fercompress.export.rknn_toolkit import REMEDY
 from fercompress.model import imitate, inference, optimise
@@ -99,6 +100,23 @@ class Extraction:
         desk = self.desk
         with desk.tell.stage(f"features of the test clips{desk.name}"):
             return inference.cache_test_features(self.extractor, desk.clips, desk.teacher.fold.test, desk.teacher.preprocess, self.folder)
+
+    def modelled_bytes(self, wishes: Sequence[config.Quantize]) -> int:
+        """Of its exported file, before it is trained or rounded: what is not numbers stays as in float32, numbers take their bits."""
+        wish = next((wish for wish in wishes if wish.part == "extractor"), None)
+        numbers, text = self._weighed
+        return text + math.ceil(numbers * (32 if wish is None else wish.mean_bits or wish.bits) / 8)
+
+    @functools.cached_property
+    def _weighed(self) -> tuple[int, int]:
+        """Numbers of its untrained form, and the bytes of its file that are none."""
+        desk = self.desk
+        extractor = desk.teacher.network.extractor
+        if self.step is not None:
+            extractor = lowrank.low_rank(extractor, self.step.ratio, torch.from_numpy(desk.calibration(32, desk.teacher.fold.train)))
+        content = bundle.extractor_bytes(extractor, desk.teacher.preprocess.channels, desk.clips.frames.shape[2], None)
+        numbers = sum(parameter.numel() for parameter in extractor.parameters())
+        return numbers, max(0, content - 4 * numbers)
 
     @functools.cached_property
     def graph(self) -> onnx.ModelProto:

@@ -159,7 +159,7 @@ def _request(
     candidate: str, baseline: str, out: Path, options: dict[str, Any], limits: tuple[str, ...], *, fail: bool, confirm: bool, pinned: bool
 ) -> Any:  # fmt: skip
     from fercompress import gating
-    from fercompress.gate.metrics import named_quantity
+    from fercompress.quantity import named_quantity
     from fercompress.tier import LOOKS
 
     minutes, rounds = options["minutes"], options["rounds"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,14 +65,14 @@ class Prepared:
 
 def run(request: Request, tell: Reporter) -> dict[str, Any]:
     """Everything; returns the content of summary.json."""
-    with _prepared(request, tell) as prepared, Store.open(prepared.workspace.results) as store:
+    with preparing(request, tell) as prepared, Store.open(prepared.workspace.results) as store:
         measure_all(request, prepared, store, tell)
         return finish(store, request.out, tell)
 
 
 def measure_only(request: Request, tell: Reporter) -> dict[str, Any]:
     """Everything but the page: returns, and writes, the content of summary.json."""
-    with _prepared(request, tell) as prepared, Store.open(prepared.workspace.results) as store:
+    with preparing(request, tell) as prepared, Store.open(prepared.workspace.results) as store:
         measure_all(request, prepared, store, tell)
         summary = write_summary(store, request.out)
         _seal(request.out, [], tell)
@@ -81,7 +81,7 @@ def measure_only(request: Request, tell: Reporter) -> dict[str, Any]:
 
 def train_only(request: Request, tell: Reporter) -> list[dict[str, Any]]:
     """The teachers: one row per seed and fold; `weights` is a file that another study's [model] may start from."""
-    with _prepared(request, tell, converts=False) as prepared:
+    with preparing(request, tell, converts=False) as prepared:
         rows = []
         for seed, fold in prepared.maker.cells():
             teacher = prepared.maker.teacher(seed, fold)
@@ -96,7 +96,7 @@ def train_only(request: Request, tell: Reporter) -> list[dict[str, Any]]:
 
 def compress_only(request: Request, tell: Reporter) -> list[dict[str, Any]]:
     """The bundles: one row per variant, seed and fold; of those that could not be made the reason is the way."""
-    with _prepared(request, tell) as prepared:
+    with preparing(request, tell) as prepared:
         return [
             {
                 "variant": name,
@@ -156,7 +156,7 @@ def _data_config(name: str) -> Data:
 
 
 @contextlib.contextmanager
-def _prepared(request: Request, tell: Reporter, *, converts: bool = True) -> Iterator[Prepared]:
+def preparing(request: Request, tell: Reporter, *, converts: bool = True) -> Iterator[Prepared]:
     """Refuse what can be refused before anything is written; then hold the folder. converts: whether bundles will be made"""
     check_out(request.out)
     study = request.study
@@ -201,8 +201,11 @@ def _note_engines(study: config.Study, target: Board, assignment: Assignment, te
         tell.note(f"{name}: {reason}")
 
 
-def measure_all(request: Request, prepared: Prepared, store: Store, tell: Reporter) -> None:
-    """Make every bundle, then run every block that the journal does not hold yet. raises: BundleError where the baseline has none"""
+def measure_all(request: Request, prepared: Prepared, store: Store, tell: Reporter, brief: Mapping[str, str] | None = None) -> None:
+    """Make every bundle, then run every block that the journal does not hold yet.
+
+    brief: variants of which only the accuracy is measured, and why. raises: BundleError where the baseline has no bundle
+    """
     study, targets = settled(request.study), prepared.targets
     seal.lift(request.out)
     # A target given as a file goes by its own name in every result.
@@ -225,7 +228,12 @@ def measure_all(request: Request, prepared: Prepared, store: Store, tell: Report
     keys: list[BlockKey] = []
     for target in targets:
         here = {name: bundles for name, bundles in several.items() if bundles and name not in prepared.assignment.absent[target.name]}
-        keys += measure_on(target, study, here, prepared.workspace, prepared.clips, store, tell, keep=request.keep)
+        timed = {name: bundles for name, bundles in here.items() if name not in (brief or {})}
+        keys += measure_on(target, study, timed, prepared.workspace, prepared.clips, store, tell, keep=request.keep)
+        if (rest := {name: bundles for name, bundles in here.items() if name not in timed}) and "accuracy" in study.measure.passes:
+            alone = study.model_copy(update={"measure": study.measure.model_copy(update={"passes": ("accuracy",)})})
+            keys += measure_on(target, alone, rest, prepared.workspace, prepared.clips, store, tell, keep=request.keep)
+            keys += _recorded(list(absence.passed_over(study, target.name, rest, brief or {})), store)
         blocks = absence.blocks(study, target.name, prepared.assignment, several, unmade, (study.seeds[0], prepared.folds[0].name))
         keys += _recorded(list(blocks), store)
     store.record_plan(keys)

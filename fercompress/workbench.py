@@ -6,7 +6,7 @@ import copy
 import functools
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,15 @@ from fercompress.tt.place import only_lstm
 
 SAMPLE_CLIPS = 4  # validation clips on which an exported file is compared with torch
 SAMPLED_STEPS = 20_000  # of features and hidden states that a data-aware decomposition looks at
+
+
+@dataclass(frozen=True)
+class Sketched:
+    """predictor: as it is before training; stored_bytes: of a bundle of it; features: what the predictor reads"""
+
+    predictor: nn.Module
+    stored_bytes: int
+    features: inference.Features
 
 
 class Workbench:
@@ -84,6 +93,40 @@ class Workbench:
         desk.workspace.save_json(index, facts)
         return made
 
+    @property
+    def feature_map(self) -> tuple[int, int, int]:
+        """(c, h, w) of the teacher's extractor."""
+        return self._extraction(None).feature_map
+
+    def sketched(self, variant: config.Variant) -> Sketched:
+        """Before anything is trained, on the teacher's own extractor; its own extractor's bytes are modelled. raises: ShapeError, ModelError"""
+        own = self._extraction(None)
+        torch.manual_seed(0)
+        context = self._context(variant, own, {}, None)
+        predictor, _ = recipe.apply(variant, self.desk.teacher.network.predictor, context, lambda untrained: untrained)
+        wishes = recipe.quantize_steps(variant)
+        bits = next((wish.bits for wish in wishes if wish.part == "predictor"), None)
+        rounded = predictor if bits is None else quantize.rounded_cores(predictor, quantize.this_cpu_bits(), bits)
+        size = self._predictor_bytes(rounded, wishes, own, self.desk.engine(variant.name))
+        return Sketched(predictor, size + self._extraction(recipe.low_rank_step(variant)).modelled_bytes(wishes), own.features)
+
+    def briefly(self, variant: config.Variant, epochs: int) -> float:
+        """Validation accuracy (before rounding) of the variant's predictor after so many epochs; nothing is exported."""
+        extraction = self._extraction(recipe.low_rank_step(variant))
+        settings = self.desk.study.fine_tune.model_copy(update={"epochs": epochs, "patience": epochs})
+        structure = [step.model_dump() for step in recipe.predictor_steps(variant)]
+        key = digest("brief", extraction.key, structure, settings.model_dump())
+        fitted: list[optimise.Trained] = []
+
+        def fit(predictor: nn.Module) -> nn.Module:
+            fitted.append(self._fit(f"{variant.name} briefly", predictor, extraction, key, settings))
+            return predictor
+
+        torch.manual_seed(int(key[:15], 16))
+        recipe.apply(variant, self.desk.teacher.network.predictor, self._context(variant, extraction, {}, None), fit)
+        history = fitted[-1].history
+        return history.validation_accuracy[history.best_epoch]
+
     def _unmade(self, why: str) -> Unmade:
         return Unmade(self.desk.teacher.seed, self.desk.teacher.fold, f"{NOT_MADE}{why}")
 
@@ -137,18 +180,9 @@ class Workbench:
             predictor.load_state_dict(fitted[-1].best)
             return predictor
 
-        context = recipe.Context(
-            feature_map=extraction.feature_map,
-            classes=len(desk.clips.classes),
-            dropout=desk.study.train.dropout,
-            byte_budget=lambda name: stored_bytes(others, name) - self._extractor_bytes(variant, extraction, npu),
-            predictor_bytes=lambda predictor, wishes: self._predictor_bytes(predictor, wishes, extraction, desk.engine(variant.name)),
-            samples=lambda: self._samples(extraction),
-            validation_loss=lambda predictor: self._validation_loss(predictor, extraction),
-        )
         # A random start depends on the seed and the recipe alone, not on what was made before: the key holds both.
         torch.manual_seed(int(key[:15], 16))
-        predictor, way = recipe.apply(variant, network.predictor, context, fit)
+        predictor, way = recipe.apply(variant, network.predictor, self._context(variant, extraction, others, npu), fit)
         way += " with distillation" if fitted and desk.study.fine_tune.distill else ""
         labels = desk.clips.labels[teacher.fold.test]
         best = inference.accuracy(inference.logits_of(predictor, extraction.test_features), labels)
@@ -164,6 +198,20 @@ class Workbench:
         history = fitted[-1].history if fitted else extraction.history
         return Made(self._export(variant, extraction, predictor, way, npu), teacher.seed, teacher.fold, way, history, epoch_s, best, last_accuracy)
 
+    def _context(
+        self, variant: config.Variant, extraction: Extraction, others: Mapping[str, Made | Unmade], npu: Converted | None
+    ) -> recipe.Context:  # fmt: skip
+        desk = self.desk
+        return recipe.Context(
+            feature_map=extraction.feature_map,
+            classes=len(desk.clips.classes),
+            dropout=desk.study.train.dropout,
+            byte_budget=lambda name: stored_bytes(others, name) - self._extractor_bytes(variant, extraction, npu),
+            predictor_bytes=lambda predictor, wishes: self._predictor_bytes(predictor, wishes, extraction, desk.engine(variant.name)),
+            samples=lambda: self._samples(extraction),
+            validation_loss=lambda predictor: self._validation_loss(predictor, extraction),
+        )
+
     def _samples(self, extraction: Extraction) -> tuple[Tensor, Tensor]:
         """What the teacher's LSTM reads on the training clips: float32 (n, D) features, and (n, H) states before each step but the first."""
         features = extraction.features.train
@@ -178,9 +226,11 @@ class Workbench:
         logits = torch.from_numpy(inference.logits_of(predictor, features.validation))
         return float(functional.cross_entropy(logits, torch.from_numpy(features.validation_labels)))
 
-    def _fit(self, name: str, predictor: nn.Module, extraction: Extraction, key: str) -> optimise.Trained:
+    def _fit(
+        self, name: str, predictor: nn.Module, extraction: Extraction, key: str, settings: config.FineTune | None = None
+    ) -> optimise.Trained:  # fmt: skip
         """Trained on the cached features now, or on an earlier day; variants that differ in quantization alone share it."""
-        fine_tune = self.desk.study.fine_tune
+        fine_tune = settings or self.desk.study.fine_tune
         same_size = only_lstm(predictor)[1].hidden_size == only_lstm(self.desk.teacher.network.predictor)[1].hidden_size
         matched = same_size and fine_tune.match_states > 0
 

@@ -3,6 +3,7 @@
 index.html report.md summary.json summary.csv figures/     what people read
 results.sqlite                                             what was measured (append-only)
 seal.json                                                  sha256 of all that; there is none while a run is not finished
+search.json search.jsonl                                   every trial of a search, and what it needs to go on
 bundles/<sha256>/                                          what was measured with
 work/                                                      clips, checkpoints, features: can be deleted, is made again
 """
@@ -24,7 +25,8 @@ from fercompress.errors import DiskFullError, FercompressError, InputError, Stud
 _NO_SPACE = "no space left; free some and run the same command again, finished work is kept"
 _LOCK = ".fercompress-lock"
 _RESULTS = ("results.sqlite", "results.sqlite-wal", "results.sqlite-shm")
-_OURS = ("seal.json", "index.html", "report.md", "summary.json", "summary.csv", "figures", *_RESULTS, "bundles", "work")
+_SEARCH = ("search.json", "search.jsonl")
+_OURS = ("seal.json", *_SEARCH, "index.html", "report.md", "summary.json", "summary.csv", "figures", *_RESULTS, "bundles", "work")
 
 
 class Workspace:
@@ -36,6 +38,10 @@ class Workspace:
     @property
     def results(self) -> Path:
         return self.root / "results.sqlite"
+
+    @property
+    def search(self) -> Path:
+        return self.root / "search.jsonl"
 
     @property
     def bundles(self) -> Path:

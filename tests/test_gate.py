@@ -7,8 +7,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from gate_evidence import CLASSES, answers, pair
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fercompress import gating
 from fercompress.errors import InputError
@@ -209,23 +207,6 @@ def test_a_true_slowdown_of_five_percent_is_found_in_eight_rounds():
     random = np.random.default_rng(12)
     found = sum(judged(*pair(random, slower=0.05)).regressed for _ in range(100))
     assert found >= 90
-
-
-@given(st.sampled_from(sorted(metrics.METRICS)), st.floats(0.1, 1e6, allow_nan=False))
-def test_a_quantity_with_a_unit_is_the_bare_number_times_the_unit(column, number):
-    for unit, scale in metrics.units_of(column).items():
-        assert metrics.quantity(f"{number!r}{unit}", column) == pytest.approx(number * scale)
-        assert metrics.quantity(f" {number!r} {unit} ", column) == pytest.approx(number * scale)
-    assert metrics.quantity(repr(number), column) == number
-
-
-@pytest.mark.parametrize(
-    ("text", "column", "said"),
-    [("25 MB", "latency_clip_p50_ns", "no unit 'MB' fits"), ("much", "stored_bytes", "no number"), ("1,5ms", "latency_clip_p50_ns", "no number")],
-)
-def test_a_quantity_that_cannot_be_meant_is_refused(text, column, said):
-    with pytest.raises(InputError, match=said):
-        metrics.quantity(text, column)
 
 
 @pytest.mark.parametrize(

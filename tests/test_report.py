@@ -19,7 +19,7 @@ from fercompress.records import Doubt
 from fercompress.report import ReportInput, render
 from fercompress.report.cells import Column, Notes
 from fercompress.report.render import texts
-from fercompress.report.story import pick, speed_words, tell
+from fercompress.report.story import speed_words, tell
 
 CLASSES = ("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
 TT = {"step": "tensor-train", "rank": 4, "hidden_rank": None, "part": "both", "layout": "asymmetric", "start": "decompose"}
@@ -361,13 +361,3 @@ if __name__ == "__main__":
 
     started = time.perf_counter()
     print(len(render(build(), Path(sys.argv[1]))), f"{time.perf_counter() - started:.1f} s")
-
-
-def test_of_variants_alike_in_bytes_the_more_accurate_on_validation_data_is_picked_and_then_the_faster():
-    def row(variant, stored_bytes, validation_accuracy, latency_ns):
-        return {"variant": variant, "stored_bytes": stored_bytes, "validation_accuracy": validation_accuracy, "latency_clip_p50_ns": latency_ns}
-
-    small, better, faster = row("small", 1000, 0.97, 10), row("better", 1010, 0.99, 30), row("faster", 1020, 0.99, 20)
-    assert pick([small, better, faster, row("large", 2000, 1.0, 1)]) is faster
-    assert pick([small, row("large", 2000, 1.0, 1)]) is small
-    assert pick([]) is None

@@ -54,11 +54,15 @@ class Runner:
         if self._imported is not None:
             return self._imported.logits(frames)
         results = [np.zeros((0, len(manifest["classes"])), np.float32)]
-        for clip in frames:
-            pixels = self._preprocess(clip)
-            features = np.concatenate([self._extractor.run(None, {"frame": frame[None]})[0] for frame in pixels])
-            results.append(self._predict(features[None]))
-        return np.concatenate(results)
+        return np.concatenate([*results, *(self.answers(self.features(clip)[None]) for clip in frames)])
+
+    def features(self, clip: UInt8) -> Float32:
+        """The extractor's half of `logits`, of a bundle that was not imported. clip: uint8 (T, H, W); returns float32 (T, D)"""
+        return np.concatenate([self._extractor.run(None, {"frame": frame[None]})[0] for frame in self._preprocess(clip)])
+
+    def answers(self, features: Float32) -> Float32:
+        """The predictor's half. features: float32 (1, T, D); returns float32 (1, classes)"""
+        return self._predict(features)
 
     def predict(self, frames: UInt8) -> Float32:
         """frames: uint8 (N, T, H, W); returns float32 (N, classes), probabilities. raises: BundleError"""

@@ -15,7 +15,8 @@ from fercompress.errors import InputError
 from fercompress.gate.comparisons import Compared, compare, series
 from fercompress.gate.evidence import Evidence
 from fercompress.gate.finding import Finding, Judgement, LimitFinding
-from fercompress.gate.metrics import METRICS, PASSES, Metric, effects, metric, quantity
+from fercompress.gate.metrics import METRICS, PASSES, Metric, effects, metric
+from fercompress.quantity import quantity
 
 ALARM = 0.025  # of a whole gate: chance of any "worse" where nothing changed
 SESSION_SD = 0.03  # of the log latency between two sessions on one target, where no calibration says better

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
 from fercompress.errors import InputError
+from fercompress.quantity import number_and_unit
 
 PASSES = ("accuracy", "latency", "memory", "power")
 Kind = Literal["paired", "clips", "exact", "blocks"]
@@ -65,17 +65,6 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
     }
 )
 
-_SCALES = MappingProxyType(
-    {
-        "ns": MappingProxyType({"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}),
-        "bytes": MappingProxyType({"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}),
-        "j": MappingProxyType({"mJ": 1e-3, "J": 1.0}),
-        "w": MappingProxyType({"mW": 1e-3, "W": 1.0}),
-    }
-)
-_SHARE = MappingProxyType({"%": 0.01, "pt": 0.01})
-_QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-z%]*)\s*")
-
 
 def metric(name: str) -> Metric:
     """raises: InputError that names the nearest one"""
@@ -85,40 +74,15 @@ def metric(name: str) -> Metric:
     return METRICS[name]
 
 
-def units_of(column: str) -> Mapping[str, float]:
-    """The units that a column's name allows, with what one of them is in the column's own."""
-    return _SCALES.get(column.rsplit("_", 1)[-1], _SHARE)
-
-
-def quantity(text: str, column: str) -> float:
-    """ "25ms" for a column in nanoseconds is 25e6; "57MiB", "98 %", "1pt" alike; a bare number is in the column's own unit. raises: InputError"""
-    units = units_of(column)
-    found = _QUANTITY.fullmatch(text)
-    if not found:
-        raise InputError(f"{column}: {text!r} is no number with a unit; write it as in 25ms, 57MiB, 2%")
-    number, unit = found.groups()
-    if unit and unit not in units:
-        raise InputError(f"{column}: no unit {unit!r} fits there; it takes {', '.join(units)} or a bare number")
-    return float(number) * (units[unit] if unit else 1.0)
-
-
-def named_quantity(text: str, option: str) -> tuple[str, str]:
-    """ "latency_clip_p90_ns=25ms" as its two halves. raises: InputError"""
-    name, equals, value = text.partition("=")
-    if not equals or not value.strip():
-        raise InputError(f"{option} {text!r}: write it as in latency_clip_p90_ns=25ms")
-    return name.strip(), value.strip()
-
-
 def effects(wishes: Mapping[str, str]) -> dict[str, float]:
     """A metric's smallest effect that matters, as a person asked for it ("2 %", "1pt"). raises: InputError"""
     found = {}
     for name, text in wishes.items():
         asked = metric(name)
-        quantity_of = _QUANTITY.fullmatch(text)
-        if not quantity_of or quantity_of[2] not in ("%", "pt", ""):
+        number, unit = number_and_unit(text, name)
+        if unit not in ("%", "pt", ""):
             raise InputError(f"{name}: a smallest effect is written as in 2% or 1pt, got {text!r}")
-        value = float(quantity_of[1]) * (0.01 if quantity_of[2] else 1.0)
+        value = number * (0.01 if unit else 1.0)
         if not 0 < value < 1:
             raise InputError(f"{name}: a smallest effect lies between 0 and 100 % (or points), got {text!r}")
         found[asked.name] = value

@@ -6,14 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fercompress.choice import SAME_BYTES as SAME_BYTES
 from fercompress.report.cells import Cell, Table
 from fercompress.report.leak import accuracy_text
 from fercompress.report.pairs import Change, accuracy_change, speedup
 from fercompress.report.record import ReportInput, Row
 from fercompress.report.tables import heads, points_cell, variant_cell
 from fercompress.report.units import bytes_text, faster_text, interval_text, points_text, ratio_text, time_text
-
-SAME_BYTES = 1.05  # two variants within 5 % of each other's bytes count as equally large
 
 
 @dataclass(frozen=True)

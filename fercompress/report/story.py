@@ -5,27 +5,20 @@ Sentences mark variant names as **name**, which is Markdown and what the page's 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fercompress import choice
 from fercompress.records import QUARANTINED, Doubt
 from fercompress.report import paper
 from fercompress.report.cells import reason
-from fercompress.report.controls import SAME_BYTES, Remark, beaten, compare
+from fercompress.report.controls import Remark, beaten, compare
 from fercompress.report.ladder import Rung, climb
 from fercompress.report.leak import accuracy_text, marked
 from fercompress.report.record import ReportInput, Row
 from fercompress.report.units import bytes_text, count_text, faster_text, interval_text, percent_text, ratio_text, time_text, watts_text
 
-TOLERANCE = 0.01  # accuracy that a pick may lose on validation data, as a share: one point
-
-RULE = (
-    "The rule: among the variants whose validation accuracy (as trained, before any quantization) is at most one point below the baseline's, "
-    "give or take one standard error of the difference, "
-    "the one that stores the fewest bytes (within 5 %: the one more accurate on validation data, then the one with the faster clip). "
-    "Controls may win. Test figures choose nothing."
-)
+RULE = choice.RULE
 
 
 @dataclass(frozen=True)
@@ -59,12 +52,12 @@ def tell(given: ReportInput, target: str) -> Story:
     published = paper.sentence(str(given.data["name"]), given.data.get("protocol"))
     beside = () if published is None else (Remark("paper", published),)
     but = (*beaten(given, target), *beside)  # whatever is said else: a control that wins stands on the first screen
-    able = _able(given.run_on(target), baseline, _validated(given))
-    chosen = pick(able)
+    found = choice.advice(given.run_on(target), baseline, choice.validated(given.data))
+    able, chosen = found.fitting, found.chosen
     if chosen is None or baseline is None:
         missing = f"{given.baseline} was not measured here" if baseline is None else "validation accuracies are missing"
         return Story(target, None, f"No variant can be named: {missing}.", but, (), *said)
-    if _guesses(baseline):
+    if choice.guesses(baseline):
         missing = f"**{given.baseline}** is not shown to be better than always naming the largest class"
         return Story(target, None, f"No variant can be named: {missing}.", but, (), *said)
     tiles = _tiles(given, chosen, baseline)
@@ -81,41 +74,6 @@ def tell(given: ReportInput, target: str) -> Story:
         *(Remark("otherwise", text) for text in _others(able, chosen)),
     )
     return Story(target, chosen, f"Use **{chosen['variant']}**{role}.", remarks, tiles, *said)
-
-
-def pick(able: Sequence[Row]) -> Row | None:
-    """The second half of RULE; able: the rows that its first half leaves; None where there are none."""
-    if not able:
-        return None
-    fewest = min(row["stored_bytes"] for row in able)
-    alike = [row for row in able if row["stored_bytes"] <= fewest * SAME_BYTES]
-    return min(
-        alike,
-        key=lambda row: (
-            -(row.get("validation_accuracy") or 0.0),
-            row.get("latency_clip_p50_ns") or float("inf"),
-            row["stored_bytes"],
-            row["variant"],
-        ),
-    )
-
-
-def _able(rows: Sequence[Row], baseline: Row | None, n_validation: int) -> list[Row]:
-    """The first half of RULE, after the one-standard-error rule (Breiman et al. 1984): a few hundred validation clips tell no half point apart."""
-    if baseline is None or baseline.get("validation_accuracy") is None:
-        return []
-    best = baseline["validation_accuracy"]
-
-    def allowed(found: float) -> float:
-        return TOLERANCE + math.sqrt((best * (1 - best) + found * (1 - found)) / n_validation) + 1e-12
-
-    known = [row for row in rows if row.get("validation_accuracy") is not None and row.get("stored_bytes") is not None]
-    return [row for row in known if best - row["validation_accuracy"] <= (0 if row is baseline else allowed(row["validation_accuracy"]))]
-
-
-def _validated(given: ReportInput) -> int:
-    """How many validation clips the validation accuracies rest on; other seeds see the same clips again and do not count."""
-    return max(1, sum(int(fold["validation"]) for fold in given.data["folds"]))
 
 
 def _gains(row: Row, baseline: Row) -> str:
@@ -244,18 +202,13 @@ def _certainty(given: ReportInput, rows: Sequence[Row]) -> tuple[str, ...]:
 
 def _no_better_than_guessing(rows: Sequence[Row]) -> list[str]:
     """Where always naming the largest class would do as well, accuracies say nothing."""
-    poor = [row for row in rows if _guesses(row)]
+    poor = [row for row in rows if choice.guesses(row)]
     if not poor:
         return []
     floor = percent_text(poor[0]["majority_share"])
     if len(poor) < len(rows):
         return [f"Not shown to be better than always naming the largest class ({floor}): {', '.join('**' + row['variant'] + '**' for row in poor)}."]
     return [f"No variant is shown to be better than always naming the largest class ({floor}): the accuracies say nothing about compression."]
-
-
-def _guesses(row: Row) -> bool:
-    bounds, share = row.get("accuracy_ci95"), row.get("majority_share")
-    return bounds is not None and share is not None and bool(bounds[0] <= share)
 
 
 def _range(rows: Sequence[Row], key: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fercompress.records import Doubt
-from fercompress.results import columns, journal, training
+from fercompress.results import columns, journal, pareto, training
 from fercompress.results.accuracy import accuracy
 from fercompress.results.classes import classes
 from fercompress.results.latency import latency
@@ -30,7 +30,7 @@ from fercompress.results.tails import tails
 #   3  idle and net power, joules per inference and per clip, what the meter reads
 #   4  the engine of each row, time and memory that an NPU tells of itself; accuracy by fold, its mean and spread; unweighted recall; the best epoch
 #      beside the last; the protocol, and whose faces it shows twice; macro-F1 and calibration error; the 95th
-#      percentile of a clip's latency with its interval
+#      percentile of a clip's latency with its interval; how likely a variant is on the front of accuracy and bytes, or latency
 SCHEMA = 4
 
 
@@ -39,6 +39,13 @@ def json_schema() -> dict[str, Any]:
     text = importlib.resources.files("fercompress.results").joinpath("summary.schema.json").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
     return found
+
+
+def numeric_columns() -> tuple[str, ...]:
+    """The columns of a row that hold one number."""
+    columns = json_schema()["$defs"]["row"]["properties"].items()
+    kinds = {name: column.get("type", ()) for name, column in columns}
+    return tuple(name for name, kind in kinds.items() if {"number", "integer"} & set([kind] if isinstance(kind, str) else kind))
 
 
 def write_summary(store: Store, folder: Path) -> dict[str, Any]:
@@ -78,16 +85,18 @@ def document(found: Tables) -> dict[str, Any]:
 def rows(found: Tables) -> list[dict[str, Any]]:
     """In the study's order of targets and variants."""
     order = list(json_schema()["$defs"]["row"]["properties"])
-    return [_row(found, variant["name"], target, order) for target in found.study["targets"] for variant in found.study["variants"]]
+    fronts = {target: pareto.fronts(found, target) for target in found.study["targets"]}
+    return [_row(found, variant["name"], target, fronts[target], order) for target in found.study["targets"] for variant in found.study["variants"]]
 
 
-def _row(found: Tables, variant: str, target: str, order: list[str]) -> dict[str, Any]:
+def _row(found: Tables, variant: str, target: str, front: pareto.Front, order: list[str]) -> dict[str, Any]:
     row = Row(found, variant, target)
     for fill in (
         columns.engine, columns.size, accuracy, classes, latency, tails, columns.memory, columns.npu, columns.power,
         training.recipe, training.training,
     ):  # fmt: skip
         fill(row)
+    pareto.fill(row, front)
     if found.facts.get(target, {}).get("simulated"):
         row.doubts.add(Doubt.SIMULATED_TARGET)
     row.put(variant=variant, target=target, doubts=[str(doubt) for doubt in Doubt if doubt in row.doubts])

@@ -9,6 +9,7 @@ inferences of one process and clips of one person resemble each other, and count
     accuracy     shares of right clips, paired changes, McNemar
     classes      confusion, recalls, macro-F1, calibration, and their changes
     flips        answers that changed; identical outputs
+    front        who is beaten by nobody in two quantities, how likely, and how good a front is
     spread       variation, drift, outliers, modes
     looks        which rounds a gate looks at, what a look may spend; Holm's rule
     evidence     a metric's change, ready to be judged
@@ -20,7 +21,7 @@ What is imported below is what other parts of fercompress use.
 """
 
 from fercompress.stats.accuracy import accuracy_change, accuracy_interval, change_interval, drop_limit, mcnemar, seed_mean, wilson_interval
-from fercompress.stats.bootstrap import MIN_UNITS, ResampledChange
+from fercompress.stats.bootstrap import MIN_UNITS, ResampledChange, drawn_counts
 from fercompress.stats.centre import Floats, Interval, TrimmedMean, hodges_lehmann, median_of_medians, signed_rank_interval, trimmed_mean
 from fercompress.stats.classes import (
     class_change,
@@ -34,6 +35,7 @@ from fercompress.stats.classes import (
 from fercompress.stats.doubts import block_doubts, condition_doubts, sample_doubts
 from fercompress.stats.evidence import Evidence, ExactChange, PairedRounds
 from fercompress.stats.flips import Flips, NegativeFlips, flips, identical, largest_difference, negative_flips
+from fercompress.stats.front import front_probabilities, hypervolume, on_front
 from fercompress.stats.looks import FEWEST_ROUNDS, Looks, holm
 from fercompress.stats.percentiles import FLOORS, claimable, percentile, percentile_interval
 from fercompress.stats.planner import (
@@ -85,14 +87,17 @@ __all__ = [
     "confusion_matrix",
     "decide",
     "detectable_effect",
+    "drawn_counts",
     "drift",
     "drop_limit",
     "equivalence_power",
     "expected_calibration_error",
     "flips",
+    "front_probabilities",
     "gate_power",
     "hodges_lehmann",
     "holm",
+    "hypervolume",
     "identical",
     "largest_difference",
     "macro_f1",
@@ -100,6 +105,7 @@ __all__ = [
     "median_of_medians",
     "mode_distance",
     "negative_flips",
+    "on_front",
     "outliers",
     "paired_rounds",
     "percentile",

@@ -159,9 +159,13 @@ def within_bytes(bytes_of: Mapping[str, Mapping[int, int]], loss_of: Callable[[s
 
 
 def _feasible(spectrum: Spectrum, inner: Sequence[int]) -> tuple[int, ...]:
-    """Every rank at most what its bond and both of its neighbours can carry."""
-    largest = max_ranks(spectrum.outputs, spectrum.inputs)
-    sizes = [output * size for output, size in zip(spectrum.outputs, spectrum.inputs, strict=True)]
+    return feasible(spectrum.outputs, spectrum.inputs, inner)
+
+
+def feasible(outputs: Sequence[int], inputs: Sequence[int], inner: Sequence[int]) -> tuple[int, ...]:
+    """The ranks of the inner bonds, each lowered to what its bond and both of its neighbours can carry; with both ends. raises: ShapeError below 1"""
+    largest = max_ranks(outputs, inputs)
+    sizes = [output * size for output, size in zip(outputs, inputs, strict=True)]
     ranks = [1, *(min(rank, most) for rank, most in zip(inner, largest[1:-1], strict=True)), 1]
     if min(ranks) < 1:
         raise ShapeError(f"rank {min(ranks)} among {tuple(inner)}: every rank must be at least 1")
