@@ -104,6 +104,8 @@ RUN_FOLDER = {
     "results.sqlite": "the journal: everything that was measured, append-only",
     "bundles": "`<variant>-<sha256>/`: what was measured with",
     "seal.json": "sha256 of all of the above; not there while a run is not finished",
+    "search.jsonl": "of `fercompress search`: what it needs to go on, one line for each event",
+    "search.json": "of `fercompress search`: every proposal and what became of it",
     "work": "clips, weights, features: may be deleted, is made again",
 }
 
