@@ -93,7 +93,8 @@ ENTRY = {
     "tails": "per round the 90th percentile of a clip's time, ns",
     "memory_bytes": "peak of each memory block",
     "energy_clip_j": "joules per clip of each power block",
-    "conditions": "what must be alike at the next comparison: machine, runtime, clocks, temperature, clips, settings",
+    "conditions": "what must be alike at the next comparison: machine, runtime, clocks, temperature, clips, settings, folds",
+    "doubts": "per metric, why its number is weaker than it looks",
 }
 RUN_FOLDER = {
     "index.html": "the report: one file, works offline",
