@@ -48,7 +48,7 @@ def test_a_point_tells_its_figures_and_its_recipe() -> None:
     lines = seen().points[1].lines
     assert lines[:3] == ("accuracy: 97.5 % [92.5, 100.0]", "stored bytes: 510 B", "latency per clip: 150 µs [150, 150] µs")
     assert lines[-1] == "· tensor-train: rank 4, part both, layout asymmetric, start decompose"
-    assert seen().points[0].lines[-1] == "· none: as the teacher was trained"
+    assert seen().points[0].lines[-1] == "· none: the teacher itself"
 
 
 def test_what_further_columns_a_row_has_is_told_too() -> None:

@@ -120,7 +120,7 @@ def _point(given: ReportInput, row: Row, axes: Sequence[Axis]) -> Point:
         timing = given.timing_word(row["target"]) if axis.stage else ""
         lines.append(f"{timing}{axis.title}: {text}")
     lines += [f"{title}: {show(row[key])}" for key, title, show in TOLD if row.get(key) is not None]
-    recipe = tuple(f"· {step_text(step)}" for step in given.recipe(name)) or ("· none: as the teacher was trained",)
+    recipe = tuple(f"· {step_text(step)}" for step in given.recipe(name)) or ("· none: the teacher itself",)
     way = str(row.get("way") or "not known")
     return Point(name, row["target"], given.family(name), way, given.is_int8(name), name == given.baseline, figures, (*lines, "recipe:", *recipe))
 

@@ -14,7 +14,7 @@ from fercompress.report.units import count_text
 def recipes(given: ReportInput) -> Table:
     rows = []
     for name in given.recipes:
-        steps_ = "; ".join(step_text(step) for step in given.recipe(name)) or "none: as the teacher was trained"
+        steps_ = "; ".join(step_text(step) for step in given.recipe(name)) or "none: the teacher itself"
         manifest = given.manifests.get(name)
         made = (Cell(_why_no_bundle(given, name), style="words", missing=True), Cell("n/a", missing=True)) if manifest is None else _made(manifest)
         rows.append((variant_cell(given, name), Cell(steps_, style="words"), *made))

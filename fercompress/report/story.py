@@ -55,7 +55,9 @@ def tell(given: ReportInput, target: str) -> Story:
     found = choice.advice(given.run_on(target), baseline, choice.validated(given.data))
     able, chosen = found.fitting, found.chosen
     if chosen is None or baseline is None:
-        missing = f"{given.baseline} was not measured here" if baseline is None else "validation accuracies are missing"
+        missing = f"{given.baseline} was not measured here"
+        if baseline is not None:
+            missing = f"validation accuracies are missing ({reason(baseline, 'validation_accuracy')})"
         return Story(target, None, f"No variant can be named: {missing}.", but, (), *said)
     if choice.guesses(baseline):
         missing = f"**{given.baseline}** is not shown to be better than always naming the largest class"

@@ -64,7 +64,7 @@ def pages(given: ReportInput, ids: Mapping[str, str]) -> list[VariantPage]:
         rows = [row for row in given.rows if row["variant"] == name]
         if not rows:
             continue
-        recipe = tuple(step_text(step) for step in given.recipe(name)) or ("as the teacher was trained",)
+        recipe = tuple(step_text(step) for step in given.recipe(name)) or ("none: the teacher itself",)
         layers = provenance.layers(given, name) if name in given.manifests else None
         made.append(VariantPage(name, ids[name], given.family(name), _summary(rows[0]), recipe, tuple(_measured(given, row) for row in rows), layers))
     return made
