@@ -139,6 +139,8 @@ def test_what_the_readme_does_with_a_run_folder_works(board, tutorial, tmp_path)
     folder = tmp_path / "reader"
     shutil.copytree(tutorial, folder)
     (folder / "reports/first").rename(folder / "reports/default")
+    for day in ("monday", "tuesday"):  # two runs to set side by side
+        shutil.copytree(folder / "reports/default", folder / "reports" / day)
     (folder / "study.toml").unlink()
     foreign_models.extractor(folder / "x.onnx")
     foreign_models.predictor(folder / "y.onnx", weight=foreign_models.SECOND[:, :3])

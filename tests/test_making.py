@@ -20,7 +20,7 @@ from fercompress.workspace import Workspace
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Made]]:
     folder: Path = tmp_path_factory.mktemp("making")
     file = folder / "small.toml"
-    file.write_text(test_study.STUDY.format(model='zoo = "small"', int8=test_study.INT8))
+    file.write_text(test_study.study())
     study = load_study(str(file))
     clips = source.load(study.data, None, folder)
     folds = source.SOURCES[study.data.name].folds(study.data, clips)

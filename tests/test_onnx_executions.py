@@ -26,7 +26,7 @@ HIDDEN_SHAPES = {"dense": None, "balanced": balanced(64, 16, 3, cores=3), "asymm
 RUN_TIME = {
     "dense": {"Reshape", "LSTM", "Squeeze", "Gemm"},
     "asymmetric": {"Reshape", "MatMul", "LSTM", "Squeeze", "Gemm"},
-    "two-gemm": {"Reshape", "MatMul", "LSTM", "Squeeze", "Gemm"},
+    "two-gemm": {"Transpose", "Reshape", "MatMul", "LSTM", "Squeeze", "Gemm"},
 }
 DIGITS = {"Abs", "ReduceMax", "Max", "Div", "QuantizeLinear", "DequantizeLinear", "Sub", "Concat"}
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import facetrees
 import pytest
+import small_study
 import test_study
 import torch
 from rich.console import Console
@@ -60,7 +61,7 @@ recipe = [
 name = "small-dense-int8"
 recipe = [{ step = "small-dense", bytes_of = "tt-r2-int8" }, { step = "quantize", part = "predictor" }]
 """
-HEAD = test_study.STUDY.format(model='zoo = "small"', int8="").partition("\n[[variant]]")[0]
+HEAD = small_study.text("small", "", ("accuracy", "latency", "memory", "power")).partition("\n[[variant]]")[0]
 
 
 def study_of(*wishes: str):
@@ -201,12 +202,12 @@ def test_a_whole_run_with_ray_ends_like_one_without(cluster, tmp_path):
     """Every figure that no clock decides, with a board that is held while it is measured on."""
     (tmp_path / "small.toml").write_text(HEAD + ONLY)
     asked = ("run", "small.toml", "--set", 'measure.passes=["accuracy"]', "--target", "localhost", "--target", SIM)
-    with_ray = test_study.fercompress_run(tmp_path, *asked, "--out", "ray", "--executor", "ray", "--ray-address", cluster.address)
+    with_ray = small_study.run(tmp_path, *asked, "--out", "ray", "--executor", "ray", "--ray-address", cluster.address, timeout_s=600)
     assert with_ray.returncode == 0, with_ray.stderr
     told = " ".join(with_ray.stderr.split())
     assert "Ray: 7 tasks on " in told
     assert "5 accuracy cells ran on boards meanwhile" in told
-    without = test_study.fercompress_run(tmp_path, *asked, "--out", "alone")
+    without = small_study.run(tmp_path, *asked, "--out", "alone", timeout_s=600)
     assert without.returncode == 0, without.stderr
     rows = [test_study.untimed(json.loads((tmp_path / name / "summary.json").read_text())["rows"]) for name in ("ray", "alone")]
     assert rows[0] == rows[1]
@@ -231,7 +232,7 @@ def test_a_board_that_somebody_holds_is_waited_for(connected):
 def test_a_cluster_is_used_from_outside_it(cluster, alone, tmp_path):
     (tmp_path / "small.toml").write_text(HEAD + ONLY)
     asked = ("compress", "small.toml", "--out", "out", "--only", "tt-r2", "--json", "--executor", "ray", "--ray-address", cluster.client_address)
-    done = test_study.fercompress_run(tmp_path, *asked)
+    done = small_study.run(tmp_path, *asked, timeout_s=600)
     assert done.returncode == 0, done.stderr
     assert "Ray: 4 tasks on " in " ".join(done.stderr.split())
     assert {row["variant"]: Path(row["bundle"]).name[-12:] for row in json.loads(done.stdout)} == {
@@ -259,13 +260,13 @@ recipe = [{ step = "tensor-train", rank = "{rank}" }]
 
 
 def test_three_sets_of_ten_folds_and_twenty_variants_are_planned_with_their_cost_before_anything_starts(cluster, tmp_path, monkeypatch):
-    monkeypatch.setitem(test_study.ENVIRONMENT, "XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "planned.toml").write_text(PLANNED)
     counted = 0
     for name in ("first", "second", "third"):
         facetrees.folder(tmp_path / name, subjects=10, clips=1, frames=2, traps=False)
         asked = ("run", "planned.toml", "--data-root", name, "--plan", "--json", "--executor", "ray", "--ray-address", cluster.address)
-        done = test_study.fercompress_run(tmp_path, *asked)
+        done = small_study.run(tmp_path, *asked, timeout_s=600)
         assert done.returncode == 0, done.stderr
         rows = json.loads(done.stdout)
         (tasks,) = (row for row in rows if row["stage"] == "ray")
@@ -283,7 +284,7 @@ def test_three_sets_of_ten_folds_and_twenty_variants_are_planned_with_their_cost
 def test_no_ray_at_an_address_is_one_line(tmp_path):
     (tmp_path / "small.toml").write_text(HEAD + ONLY)
     asked = ("compress", "small.toml", "--out", "out", "--executor", "ray", "--ray-address", "127.0.0.1:1")
-    done = test_study.fercompress_run(tmp_path, *asked)
+    done = small_study.run(tmp_path, *asked, timeout_s=600)
     assert done.returncode == 2, done.stderr
     assert "fercompress: no Ray at 127.0.0.1:1: " in done.stderr
     assert "Traceback" not in done.stderr

@@ -55,7 +55,8 @@ recipe = [
 VARIANTS = ["dense-fp32", "tt-r1", "tt-r2", "tt-r2-int8", "dense-int8", "bottleneck-r2", "small-dense-int8", "lowrank-tt-r2-int4"]
 # What a clock, or the host's load, decides; everything else must be the same however often a run was stopped.
 TIMED = (
-    "timed_clips", "latency_", "speedup_", "memory_", "power_", "energy_", "train_epoch_s", "train_total_s", "time_to_dense_s", "doubts", "reasons",
+    "timed_clips", "latency_", "speedup_", "memory_", "power_", "energy_", "train_epoch_s", "train_total_s", "time_to_dense_s",
+    "front_probability_latency_", "doubts", "reasons",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from fercompress.choice import unknown
 from fercompress.report.leak import accuracy_text
 from fercompress.report.record import ReportInput, Row
-from fercompress.report.units import bytes_text, interval_text, percent_text, time_text
+from fercompress.report.units import bytes_text, interval_text, time_text
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ def _row(row: Row, columns: list[Column]) -> dict[str, Any]:
 
 
 def _text(row: Row) -> str:
-    shows = (("validation_accuracy", percent_text), ("stored_bytes", bytes_text), ("latency_clip_p50_ns", time_text))
-    return ", ".join(show(row[key]) + (" of validation clips" if key == "validation_accuracy" else "") for key, show in shows if row.get(key))
+    said = [f"{accuracy_text(row, 'validation_accuracy')} of validation clips"] if row.get("validation_accuracy") else []
+    shows = (("stored_bytes", bytes_text), ("latency_clip_p50_ns", time_text))
+    return ", ".join([*said, *(show(row[key]) for key, show in shows if row.get(key))])
 
 
 def _tested(row: Row) -> str:
