@@ -83,7 +83,7 @@ def test_another_picture_is_beyond_the_tolerance(example):
 
 def test_an_example_is_small(example):
     folder, _ = example
-    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 5e6
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 6e6
 
 
 def test_a_run_that_is_taken_over_gives_the_same_report(tmp_path):
