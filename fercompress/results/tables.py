@@ -74,7 +74,7 @@ class Tables:
     def protocol(self) -> str | None:
         """How clips were cut into folds; None where the data set has one way only."""
         protocol = (self.study.get("data") or {}).get("protocol")
-        return None if protocol is None else str(protocol)
+        return None if protocol in (None, "parts") else str(protocol)  # rendered clips in their own three parts: nothing was chosen
 
     @property
     def epochs(self) -> pd.DataFrame:
