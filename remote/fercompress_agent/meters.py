@@ -229,7 +229,7 @@ class Command:
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             self.trouble = "cannot be started ({}): see `command` under [power] in the target's file".format(getattr(error, "strerror", None) or error)
             return
-        self._readers = [threading.Thread(target=each, daemon=True) for each in (self._read_lines, self._read_remarks)]
+        self._readers = [threading.Thread(target=each, daemon=True) for each in (self._read_lines, self._read_remarks, self._await_end)]
         for reader in self._readers:
             reader.start()
         limit = clock() + FIRST_LINE_S
@@ -308,6 +308,13 @@ class Command:
         remarks = self._remarks.decode("utf-8", "replace").strip().splitlines()
         how = "signal {}".format(-code) if code < 0 else "exit code {}".format(code)
         return "ended with {} after {} lines{}".format(how, number - 1, ": " + remarks[-1][:200] if remarks else "")
+
+    def _await_end(self):
+        """A program that is gone is told even where something that it started holds its output open, so that no end of it is ever read."""
+        self._child.wait()
+        self._readers[0].join(2)
+        if not self._stopping and not self.trouble:
+            self.trouble = self._ended(len(self.lines) + 1, b"")
 
     def _read_remarks(self):
         with self._child.stderr as pipe:

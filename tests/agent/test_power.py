@@ -193,6 +193,10 @@ class CommandTest(unittest.TestCase):
         meter = self.meter("import os\nprint(now(), 1)\nos.kill(os.getpid(), 9)")
         self.assertIn("ended with signal 9", self.wait_for_trouble(meter))
 
+    def test_a_program_that_is_gone_is_told_though_its_output_is_held_open(self):
+        meter = self.meter("import os\nprint(now(), 1)\nif os.fork() == 0:\n    time.sleep(20)\nelse:\n    os.kill(os.getpid(), 9)")
+        self.assertIn("ended with signal 9 after 1 lines", self.wait_for_trouble(meter))
+
     def test_garbage_is_quoted_with_its_line(self):
         meter = self.meter("print(now(), 1)\nprint('overload!')\ntime.sleep(60)")
         self.assertIn("printed 'overload!', not `seconds watts`, in line 2", self.wait_for_trouble(meter))
