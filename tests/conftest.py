@@ -1,7 +1,5 @@
 """Shared by all tests: one thread for torch, so that tests of several processes do not fight for the cores; a real sshd for those that need one.
 
-Tests against a real sshd break links while the machine does other work: one that fails is run once more, and the summary names it (RERUN).
-
 Property tests draw the same examples each time, so that a commit passes or fails by what it changed; `HYPOTHESIS_PROFILE=explore` draws others.
 """
 
@@ -17,12 +15,6 @@ torch.set_num_threads(1)
 settings.register_profile("steady", derandomize=True)
 settings.register_profile("explore", max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "lab" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.fixture
