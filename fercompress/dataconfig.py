@@ -25,7 +25,7 @@ class SyntheticData(Section):
     train_clips: Annotated[int, Field(ge=14)] = 1200
     validation_clips: Annotated[int, Field(ge=14)] = 300
     test_clips: Annotated[int, Field(ge=14)] = 1500
-    protocol: Literal["parts"] | SubjectProtocol = "parts"
+    protocol: Literal["parts", "subjects", "subjects-ascending", "subjects-shuffled", "leave-one-subject-out", "leaky-image"] = "parts"
     folds: Annotated[int, Field(ge=2, le=50)] = 10
     deal: Annotated[int, Field(ge=0)] = 0  # the seed of a protocol that shuffles subjects
     frames: Annotated[int, Field(ge=2, le=256)] = 16

@@ -12,55 +12,29 @@ from typing import Any
 
 import jsonschema
 import pytest
-from small_study import command
+import small_study
 
 from fercompress.results.store import FILE, Store
 from fercompress.results.summary import json_schema
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # three runs of the command line, one of them of a whole study
 
-STUDY = """
-[study]
-name = "small"
-baseline = "dense-fp32"
-
-[data]
-name = "synthetic"
-train_clips = 42
-validation_clips = 14
-test_clips = 28
-frames = 4
-size = 32
-
-[model]
-hidden = 16
-
-[train]
-epochs = 2
-
-[fine_tune]
-epochs = 2
-extractor_epochs = 1
-
-[measure]
-rounds = 1
-block_clips = 2
-block_s = 0.01
-warmup_clips = 1
-passes = ["accuracy", "latency"]
-
-[[variant]]
-name = "dense-fp32"
-
+STUDY = small_study.text(
+    "small",
+    """
 [[variant]]
 name = "tt-r2"
 recipe = [{ step = "tensor-train", rank = 2 }]
-"""
+""",
+    ("accuracy", "latency"),
+)
 TRIALS = 5
 
 
 def search(folder: Path, *arguments: str) -> list[str]:
-    return command("search", str(folder / "small.toml"), "--out", str(folder / "out"), "--minutes", "30", "--trials", str(TRIALS), *arguments)
+    return small_study.command(
+        "search", str(folder / "small.toml"), "--out", str(folder / "out"), "--minutes", "30", "--trials", str(TRIALS), *arguments
+    )
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
