@@ -17,6 +17,17 @@ settings.register_profile("explore", max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
+@pytest.fixture(autouse=True)
+def _the_environment_stays_as_it_was() -> Iterator[None]:
+    """The agent sets how many threads numpy's libraries take, as befits a process of its own: the next test's children must not inherit that."""
+    before = dict(os.environ)
+    yield
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
+    for name in (name for name, value in before.items() if os.environ.get(name) != value):
+        os.environ[name] = before[name]
+
+
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """A running `sshlab.Sshd`; the user's own ssh config, keys and agent stay out of it."""

@@ -64,7 +64,7 @@ def command(*arguments: str) -> list[str]:
 def environment(**changes: str) -> dict[str, str]:
     """One thread, and nothing of this process's own that means the NPU's software."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("FAKE_RKNN", "FERCOMPRESS_RKNN"))}
-    return {**clean, "OMP_NUM_THREADS": "1", **changes}
+    return {**clean, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **changes}
 
 
 def run(folder: Path, *arguments: str, timeout_s: float = 280, **changes: str) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,7 @@
 """The agent's engine against the host's own arithmetic; the rest of the agent is tested in tests/agent, under the Pythons of boards."""
 
+import os
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -136,6 +138,11 @@ def test_threads_are_as_asked_and_only_several_spin(tmp_path):
         assert (options.intra_op_num_threads, options.inter_op_num_threads) == (threads, 1)
         assert options.get_session_config_entry("session.intra_op.allow_spinning") == spinning
         assert engine.predictor.get_providers() == ["CPUExecutionProvider"]
+
+
+def test_the_threads_of_an_engine_in_this_process_do_not_reach_the_next_test():
+    """Follows one that asks for two: the environment is put back after every test."""
+    assert "2" not in {os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
 def test_nothing_that_an_engine_here_needs_is_missing_but_the_npu_s_runtimes():
