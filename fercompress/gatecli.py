@@ -171,6 +171,8 @@ def _wanted(data: str | None, inputs: str | None, data_root: Path | None) -> Any
 
     if data is not None and inputs is not None:
         raise InputError("--data and --inputs both say which clips to run: give one of them")
+    if data_root is not None and data is None:
+        raise InputError("--data-root says where a data set lies, not which: give --data STUDY too, or neither: a run keeps its clips in its folder")
     if data is None and inputs is None:
         return None
     return Wanted(data=data, data_root=data_root) if inputs is None else Wanted(inputs)

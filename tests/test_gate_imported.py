@@ -125,6 +125,7 @@ def test_a_run_of_imported_bundles_is_a_side_with_its_own_clips(place: Path) -> 
     [
         ((), "give --data STUDY (or the name of a data set), --inputs FILE.npz, or --inputs synthetic"),
         (("--inputs", "synthetic", "--data", "gfe"), "--data and --inputs both say which clips to run"),
+        (("--data-root", "somewhere"), "--data-root says where a data set lies, not which"),
         (("--inputs", "nowhere.npz"), "cannot be read as .npz"),
         (("--data", "synthetic"), "cannot give 4 frames of 8 x 8"),
     ],
