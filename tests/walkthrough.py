@@ -32,7 +32,7 @@ from fercompress.cli import app
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "docs" / "pages"
 # Programs that are not ours: a command that is not run is looked at no further.
-OTHERS = {"cd", "export", "git", "pip", "python", "python3", "sh", ".venv/bin/pip", "docker", ".", "mkdir", "cp"}
+OTHERS = {"cd", "export", "git", "pip", "python", "python3", "sh", ".venv/bin/pip", "docker", ".", "mkdir", "cp", "ray"}
 COMMENTS = ("not run", "exit", "answer")
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[\w-]*)(?: +title=\"(?P<title>[^\"]+)\")?[^\n]*\n(?P<text>.*?)^(?P=indent)```", re.M | re.S)
 _COMMENT = re.compile(r"<!-- (?P<word>not run|exit|answer)\b:? ?(?P<rest>(?:(?!-->).)*?) -->\s*\Z", re.S)
