@@ -2,8 +2,8 @@
 
 Records rounds of a bundle against a copy of itself, calibrates from them, plants a slowdown of twice the minimum detectable effect into a twin
 (more work in its graph, the same answers), records rounds of that, and replays gates from rounds drawn with replacement. Beside it, on the same
-draws: pytest-benchmark's `--benchmark-compare-fail=mean:5%` and a Mann-Whitney test, both on the raw inferences of eight rounds. Writes
-gate_trials.json and gate_trials.md.
+draws: pytest-benchmark's `--benchmark-compare-fail=mean:5%` and a Mann-Whitney test, both on the raw inferences of eight rounds. Then accuracy, on
+300 test clips: a copy, and twins whose answers lose about one point and ten. Writes gate_trials.json and gate_trials.md.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from fercompress.tier import TIERS
 METRIC = "latency_predictor_p50_ns"
 TIMED = tuple(f"latency_{stage}_p50_ns" for stage in STAGES)
 LOOKS = (8, 12, 16)
+CLIPS, LOST = 300, (0.01, 0.10)
 MEAN_RULE = 0.05
 MANN_WHITNEY = 0.01
 
@@ -117,18 +118,51 @@ def twin(side: Side, slowdown: float, target: str, out: Path, tell: Reporter) ->
     return Side(f"{side.name} with {products} more products", made.bundles, None), products
 
 
-def live(candidate: Side, baseline: Side, count: int, rules: Rules, target: str, out: Path, tell: Reporter) -> list[bool]:
-    """Whole gates, each measured anew: whether it called the candidate worse, before any confirmation."""
+def live(candidate: Side, baseline: Side, count: int, rules: Rules, target: str, out: Path, tell: Reporter) -> list[dict[str, bool]]:
+    """Whole gates, each measured anew: whether it called the candidate worse, and whether a fresh run said so again."""
     examination = sides.examination([candidate, baseline], None, source.user_cache, lambda _: None)
-    found = []
-    for number in range(count):
+
+    def worse(name: str) -> bool:
         plan = Plan(LOOKS, TIERS["quick"], passes=("latency",))
         shown = contest(
-            candidate, baseline, examination, load_board(target), plan, out / f"{number}", tell,
+            candidate, baseline, examination, load_board(target), plan, out / name, tell,
             lambda mine, theirs: (now := judge.judge(mine, theirs, rules)).decided or now.regressed,
         )  # fmt: skip
-        found.append(bool(judge.judge(*shown, rules).regressed_metrics))
+        return bool(judge.judge(*shown, rules).regressed_metrics)
+
+    found = []
+    for number in range(count):
+        alarmed = worse(f"{number}")
+        found.append({"worse": alarmed, "confirmed": alarmed and worse(f"{number}-again")})
     return found
+
+
+def answers(side: Side, target: str, out: Path, tell: Reporter) -> list[dict[str, Any]]:
+    """What a gate of accuracy says of a copy, and of twins that lose about so much as LOST on the first CLIPS test clips."""
+    whole = sides.examination([side], None, source.user_cache, lambda _: None)
+    asked = replace(whole, folds=(replace(whole.folds[0], test=whole.folds[0].test[:CLIPS]), *whole.folds[1:]))
+    one = Side(side.name, side.bundles[:1], side.run)
+    rules = Rules.of({}, {}, ("accuracy",), LOOKS)
+    shutil.rmtree(out, ignore_errors=True)
+
+    def gate(candidate: Side, name: str) -> dict[str, Any]:
+        plan = Plan((LOOKS[0],), TIERS["quick"], passes=("accuracy",))
+        found = judge.judge(*contest(candidate, one, asked, load_board(target), plan, out / name, tell, lambda *_: True), rules).findings[0]
+        lost = (found.baseline or math.nan) - (found.candidate or math.nan)
+        return {"lost": lost, "verdict": found.verdict, "reason": found.reason, "interval": [found.low, found.high]}
+
+    def twin_of(noise: float, name: str) -> Side:
+        return sides.find(str(planted.worse(one.bundles[0][0].folder, out / f"bundle-{name}", noise)), "a twin")[0]
+
+    told = [{"planted": 0.0, **gate(one, "copy")}]
+    for lost in LOST:
+        low, high, tried = 1e-3, 1e2, list[dict[str, Any]]()
+        for step in range(14):  # more noise, more lost, but for a clip or two
+            noise = math.sqrt(low * high)
+            tried.append({"planted": lost, "noise": noise, **gate(twin_of(noise, f"{lost}-{step}"), f"{lost}-{step}")})
+            low, high = (low, noise) if tried[-1]["lost"] > lost else (noise, high)
+        told.append(min(tried, key=lambda each: abs(each["lost"] - lost)))
+    return told
 
 
 def table(document: dict[str, Any]) -> str:
@@ -142,6 +176,12 @@ def table(document: dict[str, Any]) -> str:
             low, high = told["ci95"]
             cells.append(f"{told['share']:.1%} [{low:.1%}, {high:.1%}]")
         lines.append(f"| {title} | {cells[0]} | {cells[1]} |")
+    if "live" in document:
+        for key, title in (("worse", "this gate, live, before a fresh run confirms it"), ("confirmed", "this gate, live, confirmed")):
+            cells = [f"{sum(each[key] for each in document['live'][pair])} of {len(document['live'][pair])}" for pair in ("same", "planted")]
+            lines.append(f"| {title} | {cells[0]} | {cells[1]} |")
+    lines += ["", f"| accuracy lost on {CLIPS} clips | the gate says |", "|---|---|"]
+    lines += [f"| {100 * each['lost']:.1f} points | {each['verdict']}: {each['reason']} |" for each in document["answers"]]
     return "\n".join(lines) + "\n"
 
 
@@ -173,6 +213,7 @@ def main() -> None:
             "planted": slowdown, "planted_measured": shown,
             "replayed": {"same": rates(same, rules, asked.replays, 0), "planted": rates(other, rules, asked.replays, 1)},
         }  # fmt: skip
+        document["answers"] = answers(side, asked.target, asked.out / "answers", tell)
         if asked.live:
             document["live"] = {
                 "same": live(side, side, asked.live, rules, asked.target, asked.out / "live-same", tell),
