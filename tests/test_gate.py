@@ -88,6 +88,12 @@ def test_a_drop_of_one_point_in_300_clips_is_not_known_to_be_worse_and_one_of_te
     assert verdict(ten, "negative_flips") in ("worse", "inconclusive")
 
 
+def test_a_doubt_says_its_name_once():
+    candidate, baseline = pair(np.random.default_rng(0), right=ALL_RIGHT)
+    found = judged(dataclasses.replace(candidate, doubts={"accuracy": frozenset({Doubt.SIMULATED, Doubt.ONE_SEED})}), baseline)
+    assert render.doubt_lines(found) == [f"one seed: {Doubt.ONE_SEED}", str(Doubt.SIMULATED)]
+
+
 def test_one_class_that_is_lost_is_found_though_the_accuracy_hardly_moves():
     labels = np.arange(3000) % len(CLASSES)
     now = np.ones(3000, bool)

@@ -62,7 +62,7 @@ def doubt_lines(judgement: Judgement) -> list[str]:
     """What each doubt of a judgement means, and what to do."""
     told = [each.doubts for each in judgement.findings] + [each.doubts for each in judgement.limits]
     seen = {doubt for doubts in told for doubt in doubts}
-    return [f"{short(doubt)}: {doubt}" for doubt in Doubt if doubt in seen]
+    return [str(doubt) if doubt.startswith(f"{short(doubt)}:") else f"{short(doubt)}: {doubt}" for doubt in Doubt if doubt in seen]
 
 
 def junit(judgements: Sequence[Judgement], *, fail_on_inconclusive: bool) -> str:
