@@ -167,8 +167,9 @@ def test_ctrl_c_while_two_processes_decode_ends_all_and_keeps_what_is_ready(tmp_
     (tmp_path / "listing").write_bytes(pickle.dumps(listed))
     script = tmp_path / "stopped.py"
     script.write_text(STOPPED.format(path=[str(Path(__file__).parent), *sys.path], folder=str(tmp_path / "cache"), listing=str(tmp_path / "listing")))
+    # Tests that a script runs in the background inherit that SIGINT is ignored.
     process = subprocess.Popen([sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               start_new_session=True)  # fmt: skip
+                               start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # fmt: skip
     assert process.stdout is not None
     list(itertools.takewhile(lambda line: line.strip() != "12", process.stdout))
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
